@@ -176,6 +176,8 @@ export const sections = {
     every: key(orFalse(y.duration(), "false, or a duration such as 15m"), parseDuration("15m") as number | false, {
       written: "15m",
     }),
+    /** How long a new version that is healthy is watched before it counts as good. */
+    watch: duration("10s"),
     /** How many older releases are kept; false: none. */
     keep: key(orFalse(y.number(), "false, or how many older releases to keep"), 2 as number | false),
     max_size: key(y.size(), parseSize("4G"), { written: "4G" }),

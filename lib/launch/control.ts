@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { createInterface } from "node:readline";
-import { exitCodeOf, Failure, messageOf, Refused, systemCode, UsageError } from "../core/errors.ts";
+import { Busy, exitCodeOf, Failure, messageOf, Refused, systemCode, UsageError } from "../core/errors.ts";
 
 /**
  * The socket of a running launchfit (unix(7), mode 600): a line of JSON in, lines of JSON out.
@@ -120,6 +120,12 @@ async function answer(socket: Socket, handle: ControlHandler): Promise<void> {
   socket.end();
 }
 
+/** An answer that says no, as what was thrown. */
+export function errorOf({ code, error = "launchfit gave no reason" }: Partial<ControlAnswer>): Error {
+  const kinds: Record<number, new (text: string) => Error> = { 2: UsageError, 3: Busy, 4: Refused };
+  return new (kinds[code ?? 1] ?? Failure)(error);
+}
+
 /** Milliseconds that a status may take. */
 export const statusWithin = 5000;
 
@@ -136,7 +142,8 @@ export async function askStatus(path: string): Promise<ControlAnswer | undefined
   } catch (error) {
     if (!late.signal.aborted) throw error;
     throw new Failure(
-      "launchfit does not answer; if it is stopped, kill -CONT it, else kill -9 it and start it again: its app runs on",
+      "launchfit does not answer; if it is stopped, kill -CONT it, " +
+        "else kill -9 it and start it again, which ends its app and starts it anew",
     );
   } finally {
     clearTimeout(timer);

@@ -1,18 +1,24 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { cleanLine } from "../core/clean.ts";
 import { messageOf, systemCode } from "../core/errors.ts";
 import { sh, timedOut } from "../exec/exec.ts";
 import { request } from "../fetch/fetch.ts";
-import { notify, watchdogInterval } from "../http/systemd.ts";
-import type { AppKeeper } from "./app-keeper.ts";
-import type { RunningApp } from "./app-process.ts";
-import type { AppSettings, HealthCheck } from "./config.ts";
-import { appEnvironment } from "./run-release.ts";
+import type { HealthCheck } from "./config.ts";
+import type { App, AppEnd } from "./app.ts";
 
-/** Milliseconds between two questions while a new app starts. */
+/** Milliseconds between two questions while a new app starts, and while it is watched after a change. */
 const pauseBetween = 10;
+const watchEvery = 1000;
+/** Bytes of a bad answer that are told. */
+const maxBody = 300;
 
-interface Surroundings {
+/** How an app is asked. */
+export interface Question {
+  check: HealthCheck;
   cwd: string;
   env: Record<string, string>;
+  /** A port of its own, in place of the URL's host and port, for a version that may run beside another. */
+  port?: number | undefined;
 }
 
 /**
@@ -21,69 +27,82 @@ interface Surroundings {
  * @returns undefined when it is healthy, else what is wrong.
  */
 export async function awaitHealth(
-  check: HealthCheck,
+  question: Question,
   {
     gone,
     signal,
-    cwd = "/",
-    env = {},
-    ask = (timeout) => askHealth(check, { cwd, env, timeout }),
-  }: Partial<Surroundings> & {
-    gone: Promise<{ how: string }>;
-    /** Aborting it ends the waiting with a reason. */
-    signal: AbortSignal;
-    /** Another way to ask. */
-    ask?: (timeout: number) => Promise<string | undefined>;
-  },
+    ask = askHealth,
+  }: { gone: Promise<Pick<AppEnd, "how">>; signal: AbortSignal; ask?: typeof askHealth },
 ): Promise<string | undefined> {
+  const { check } = question;
   // the clock of the day may jump meanwhile
   const deadline = performance.now() + check.within;
-  let ended: string | undefined;
-  const end = gone.then(({ how }) => {
-    ended = how;
-    return "it ended";
-  });
-  const aborted = new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
+  let over: string | undefined;
+  const end = gone.then(({ how }) => (over ??= `it ended with ${how}`));
+  const abort = new Promise<string>((resolve) =>
+    signal.addEventListener("abort", () => resolve((over ??= "launchfit is ending")), {
+      once: true,
+    }),
+  );
+  const orOver = <T>(work: Promise<T>) => Promise.race([work, end, abort]);
   if (check.url === undefined && check.command === undefined) {
-    await Promise.race([end, aborted, pause(check.within)]);
-    if (ended === undefined && !signal.aborted) return undefined;
+    await orOver(sleep(check.within, undefined, { ref: false }));
+    return over;
   }
-  let reason: string | undefined;
-  while (ended === undefined && !signal.aborted) {
+  let reason = "no answer";
+  while (over === undefined && !signal.aborted) {
     const left = deadline - performance.now();
-    if (left <= 0) return `no good answer within ${check.within / 1000} s: ${reason ?? "no answer"}`;
-    const timeout = Math.min(left, check.timeout);
-    const wrong = await Promise.race([ask(timeout), end]);
+    if (left <= 0) return `no good answer within ${check.within / 1000} s: ${reason}`;
+    const wrong = await orOver(ask(question, Math.min(left, check.timeout)));
     // the app must still be alive when its answer counts
-    if (wrong === undefined && ended === undefined) return undefined;
+    if (wrong === undefined && over === undefined) return undefined;
     // a question that the deadline cuts short tells less than the one before it
-    if (reason === undefined || performance.now() < deadline) reason = wrong ?? reason;
-    await Promise.race([pause(Math.min(pauseBetween, Math.max(0, left))), end]);
+    if (performance.now() < deadline || reason === "no answer") reason = wrong ?? reason;
+    await orOver(sleep(Math.min(pauseBetween, Math.max(0, left))));
   }
-  return signal.aborted ? "launchfit is ending" : `it ended with ${ended}`;
+  return over ?? "launchfit is ending";
 }
 
 /** One question; undefined when the answer is good, else what is wrong. */
-async function askHealth(
-  { url, command = "true" }: HealthCheck,
-  options: Surroundings & { timeout: number },
+export async function askHealth(
+  { check: { url, command = "true" }, cwd, env, port }: Question,
+  timeout: number,
 ): Promise<string | undefined> {
-  if (url !== undefined) return await askUrl(url, options.timeout);
-  const answer = await sh(command, { ...options, grace: 500, nothrow: true });
+  if (url !== undefined) {
+    if (port === undefined) return await askUrl(new URL(url), timeout);
+    const { pathname, search } = new URL(url);
+    const wrong = await askUrl(new URL(`http://127.0.0.1:${port}${pathname}${search}`), timeout);
+    return wrong === "ECONNREFUSED"
+      ? `${wrong}; with app.overlap the app must answer on 127.0.0.1, port LAUNCHFIT_HEALTH_PORT, too`
+      : wrong;
+  }
+  const answer = await sh(command, { cwd, env, timeout, grace: 500, nothrow: true });
   if (timedOut(answer)) return "the health command took too long";
-  const { exitCode } = answer;
-  return exitCode === 0 ? undefined : `the health command ended with exit code ${exitCode}`;
+  const { exitCode, stdout, stderr } = answer;
+  if (exitCode === 0) return undefined;
+  return `the health command ended with exit code ${exitCode}${quoted(stdout + stderr)}`;
 }
 
-async function askUrl(url: string, timeout: number): Promise<string | undefined> {
+async function askUrl(url: URL, timeout: number): Promise<string | undefined> {
   try {
     // a connection of its own each time: one kept from the old app would answer for the new one
     const { status } = await request(url, { timeout, maxBytes: 0 });
-    return status >= 200 && status < 400 ? undefined : `status ${status}`;
+    if (status >= 200 && status < 400) return undefined;
+    // an answer that is good need not have an end; of a bad one the reason is worth another question
+    const again = await request(url, { timeout: 1000, maxBytes: maxBody }).catch(() => undefined);
+    return `status ${status}${again?.status === status ? quoted(again.text) : ""}`;
   } catch (error) {
     return systemCode(error) ?? messageOf(error);
   }
 }
+
+function quoted(text: string): string {
+  const line = cleanLine(text.slice(0, maxBody));
+  return line === "" ? "" : `: ${line}`;
+}
+
+/** The answers with which an app counts as healthy. */
+export const healthyAnswers: readonly string[] = ["well", "alive", "starting", "not asked yet"];
 
 export interface HealthWatch {
   /** The last answer: `well`, `starting`, `alive` where there is no check, else what is wrong. */
@@ -91,109 +110,78 @@ export interface HealthWatch {
   close(): void;
 }
 
-/** The answers with which an app counts as healthy. */
-export const healthyAnswers: readonly string[] = ["well", "alive", "starting", "not asked yet"];
+export interface Watched {
+  /** The app as it is now. */
+  app: () => App | undefined;
+  /** It is new, and judged soon. */
+  isNew: () => boolean;
+  question: (app: App) => Promise<Question>;
+  log: (line: string) => void;
+  /** After each look; undefined: no app runs. */
+  onAnswer: (answer: string | undefined) => Promise<void>;
+  /** The app gave `app.health.failures` bad answers in a row. */
+  onIll: (app: App, wrong: string) => void;
+  /** No longer than so between two looks. */
+  atLeastEvery: number;
+}
 
-/**
- * Ask the running app how it is, every `app.health.every`; a change is told. systemd's watchdog is fed for
- * as long as the answer is good, so that a unit with WatchdogSec= is restarted when the app hangs.
- */
-export function watchHealth(
-  keeper: AppKeeper,
-  {
-    cwd,
-    settings,
-    log,
-    onIll,
-  }: {
-    cwd: string;
-    settings: (version: string) => Promise<AppSettings>;
-    log: (line: string) => void;
-    /** The app gave `app.health.failures` bad answers in a row, at the pace of `app.health.every`. */
-    onIll: (app: RunningApp, wrong: string) => void;
-  },
-): HealthWatch {
+/** Ask the running app how it is, every `app.health.every`; a change is told. */
+export function watchHealth({ app: current, isNew, question, log, ...tell }: Watched): HealthWatch {
   let last: string | undefined;
-  /** The app that was asked last, since when, and whether it was ever well. */
-  let seen: { app: RunningApp; since: number; well: boolean; bad: number[] } | undefined;
-  let timer: NodeJS.Timeout | undefined;
-  let closed = false;
-  /** By which it was asked last, and what has been wrong with the configuration since. */
-  let known: { version: string; settings: AppSettings; wrong?: string } | undefined;
-
-  /** How the app is asked; while somebody edits the configuration and makes a mistake, as before. */
-  async function settingsOf(version: string): Promise<AppSettings> {
-    try {
-      known = { version, settings: await settings(version) };
-    } catch (error) {
-      if (known?.version !== version) throw error;
-      const wrong = messageOf(error);
-      if (known.wrong !== wrong) log(`health: ${wrong}; the app is asked as before`);
-      known.wrong = wrong;
-    }
-    return known.settings;
-  }
+  let seen: { app: App; well: boolean; bad: number[] } | undefined;
 
   /** Asks once; the milliseconds until the next question. */
   async function ask(): Promise<number> {
-    const { app } = keeper;
+    const app = current();
     if (!app?.alive) {
       last = undefined;
       // most often it is about to be started again
-      return keeper.state === "given up" ? 30_000 : 1000;
+      return 1000;
     }
-    const { version } = app;
-    const { health, env } = await settingsOf(version);
-    if (seen?.app !== app) seen = { app, since: performance.now(), well: false, bad: [] };
+    const asked = await question(app);
+    const { url, command, within, timeout, failures = false } = asked.check;
+    const every = isNew() ? Math.min(watchEvery, asked.check.every) : asked.check.every;
+    if (seen?.app !== app) seen = { app, well: false, bad: [] };
     let answer = "alive";
-    if (health.url !== undefined || health.command !== undefined) {
-      const environment = appEnvironment({ version, releaseDir: cwd }, env);
-      answer = (await askHealth(health, { timeout: health.timeout, cwd, env: environment })) ?? "well";
+    if (url !== undefined || command !== undefined) {
+      answer = (await askHealth(asked, timeout)) ?? "well";
       seen.well ||= answer === "well";
       // an app has the whole of health.within for its start: systemd must not take that for a hang
-      if (!seen.well && performance.now() - seen.since < health.within) answer = "starting";
+      if (!seen.well && app.uptime() < within) answer = "starting";
     }
     // the app may have been replaced while it was asked
-    if (keeper.app === app) {
-      if (last !== undefined && last !== answer) log(`health: ${answer}`);
-      last = answer;
-      const now = performance.now();
-      seen.bad = healthyAnswers.includes(answer) ? [] : [...seen.bad, now];
-      const { failures = false, every } = health;
-      const [first = now] = seen.bad;
-      // systemd's watchdog may have the app asked more often
-      if (failures && seen.bad.length >= failures && now - first >= (failures - 1) * every) {
-        seen.bad = [];
-        onIll(app, answer);
+    if (current() !== app) return 0;
+    if (last !== undefined && last !== answer) log(`health: ${answer}`);
+    last = answer;
+    const now = performance.now();
+    seen.bad = healthyAnswers.includes(answer) ? [] : [...seen.bad, now];
+    // systemd's watchdog may have the app asked more often
+    if (failures && seen.bad.length >= failures && now - (seen.bad[0] ?? now) >= (failures - 1) * every) {
+      seen.bad = [];
+      tell.onIll(app, answer);
+    }
+    return every;
+  }
+
+  const closed = new AbortController();
+  const watch = async () => {
+    for (let pause = 1000; !closed.signal.aborted; ) {
+      await sleep(Math.min(pause, tell.atLeastEvery), undefined, { signal: closed.signal }).catch(() => {});
+      if (closed.signal.aborted) return;
+      try {
+        pause = await ask();
+        await tell.onAnswer(last);
+      } catch (error) {
+        pause = 30_000;
+        log(`health: ${messageOf(error)}`);
       }
     }
-    return health.every;
-  }
-
-  async function look(): Promise<void> {
-    let pause = 30_000;
-    try {
-      pause = await ask();
-      // between two apps, and while one is given up on purpose, launchfit itself is what lives
-      if (last === undefined || healthyAnswers.includes(last)) await notify("WATCHDOG=1");
-    } catch (error) {
-      log(`health: ${messageOf(error)}`);
-    }
-    if (!closed) timer = setTimeout(() => void look(), Math.min(pause, watchdogInterval() ?? pause));
-  }
-
-  timer = setTimeout(() => void look(), 1000);
+  };
+  void watch();
   return {
     get last() {
-      return keeper.app?.alive ? (last ?? "not asked yet") : undefined;
+      return current()?.alive ? (last ?? "not asked yet") : undefined;
     },
-    close() {
-      closed = true;
-      clearTimeout(timer);
-    },
+    close: () => closed.abort(),
   };
-}
-
-function pause(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
 }

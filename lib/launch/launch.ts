@@ -1,18 +1,15 @@
 import { join } from "node:path";
-import { Busy, Failure, Refused, UsageError } from "../core/errors.ts";
-import { Mutex } from "../core/mutex.ts";
-import { writtenLines } from "./app-output.ts";
+import { Failure } from "../core/errors.ts";
 import { describeNotify, readLaunchConfig } from "./config.ts";
-import { askControl, askStatus, type ControlAnswer, type ControlRequest, controlPath } from "./control.ts";
-import { deployDirectory, existingDirectory, lockDirectory, ownDirectory } from "./deploy-directory.ts";
+import { askControl, askStatus, type ControlAnswer, type ControlRequest, controlPath, errorOf } from "./control.ts";
+import { launchOffline } from "./launcher.ts";
+import { writtenLines } from "./app-log.ts";
+import { deployDirectory, existingDirectory, ownDirectory } from "./deploy-directory.ts";
 import { findUpdate } from "./find-update.ts";
 import { addRelease, recordDone } from "./install.ts";
-import { openLauncherState } from "./state.ts";
-import { Messages } from "./messages.ts";
 import { currentRelease, Releases } from "./releases.ts";
 import { type InstallOptions, openSession } from "./session.ts";
 import { otherOwner, readStatus, runAsOwner, type Status } from "./status.ts";
-import { type CheckResult, Updater } from "./updater.ts";
 
 /** What `launchfit` and its commands do in a deploy directory. */
 
@@ -49,11 +46,7 @@ async function askIfRunning(
   const { path } = await existingDirectory(folder);
   const answer = await askControl(controlPath(path), request, onLine);
   if (!answer || answer.ok) return answer;
-  const text = answer.error ?? "launchfit gave no reason";
-  if (answer.code === 4) throw new Refused(text);
-  if (answer.code === 3) throw new Busy(text);
-  if (answer.code === 2) throw new UsageError(text);
-  throw new Failure(text);
+  throw errorOf(answer);
 }
 
 /**
@@ -61,8 +54,8 @@ async function askIfRunning(
  * @throws {Busy} when a launchfit runs there.
  * @throws {Refused} with the reason why it is not installed.
  */
-export async function checkOnce(folder: string, options: OfflineOptions): Promise<CheckResult> {
-  return await withUpdater(folder, "launchfit check --once", options, (each) => each.check());
+export async function checkOnce(folder: string, options: OfflineOptions): Promise<Record<string, unknown>> {
+  return await launchOffline(folder, "launchfit check --once", options, (each) => each.ask({ type: "check" }));
 }
 
 /** Go to a version that is installed: by the launchfit that runs there, else for the next start of the app. */
@@ -74,8 +67,13 @@ export async function rollback(
   const wanted = version === undefined ? {} : { version };
   const answer = await askIfRunning(folder, { command: "rollback", ...wanted });
   if (answer) return { version: String(answer["version"]), result: String(answer["result"]) };
-  const done = await withUpdater(folder, "launchfit rollback", options, (each) => each.rollback(version));
-  return { ...done, result: `${done.result}; the next start of the app uses it` };
+  const done = await launchOffline(folder, "launchfit rollback", options, (each) =>
+    each.ask({ type: "rollback", version }),
+  );
+  return {
+    version: String(done["version"]),
+    result: `${done["result"]}; the next start of the app uses it`,
+  };
 }
 
 /**
@@ -94,36 +92,6 @@ export async function showLog(
 }
 
 type OfflineOptions = InstallOptions & { signal: AbortSignal };
-
-/** Change the version of a directory in which nothing runs. */
-async function withUpdater<T>(
-  folder: string,
-  what: string,
-  options: OfflineOptions,
-  work: (updater: Updater) => Promise<T>,
-): Promise<T> {
-  const deploy = await ownDirectory(folder);
-  const releases = new Releases(deploy);
-  if ((await releases.current()) === undefined)
-    throw new UsageError(`${deploy.path} has no current release; install one: launchfit URL`);
-  const lock = await lockDirectory(deploy, what);
-  try {
-    const state = await openLauncherState(deploy.state);
-    const { note: log, signal } = options;
-    const lines = (count: number) => writtenLines(deploy.state, count);
-    const messages = await Messages.follow(state, { releases, log, lines, isRunning: false });
-    try {
-      const parts = { releases, keeper: undefined, state, log, signal, changes: new Mutex() };
-      const updater = new Updater(parts, options);
-      await updater.resume();
-      return await work(updater);
-    } finally {
-      await messages.close(15_000);
-    }
-  } finally {
-    lock.release();
-  }
-}
 
 /** What the web folder has. */
 export interface Fetched {

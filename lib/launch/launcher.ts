@@ -1,247 +1,451 @@
 import { once } from "node:events";
 import { exitCodeOf, Failure, messageOf, UsageError } from "../core/errors.ts";
 import type { Lock } from "../files/lock.ts";
-import { notify } from "../http/systemd.ts";
-import { AppKeeper } from "./app-keeper.ts";
-import { type AppOutput, openAppOutput } from "./app-output.ts";
-import { type ControlHandler, controlPath, type ControlServer, serveControl } from "./control.ts";
+import { notify, watchdogInterval } from "../http/systemd.ts";
 import { lockDirectory, ownDirectory } from "./deploy-directory.ts";
-import { type HealthWatch, watchHealth } from "./health.ts";
+import { AppProcesses } from "./app.ts";
 import { assertKept } from "./launch-file.ts";
-import { knownState, type LauncherStateFile, openLauncherState } from "./state.ts";
-import { Messages } from "./messages.ts";
-import { Mutex } from "../core/mutex.ts";
 import { Releases } from "./releases.ts";
 import type { InstallOptions } from "./session.ts";
+import { type ControlAnswer, type ControlHandler, controlPath, errorOf, serveControl } from "./control.ts";
+import { healthyAnswers, watchHealth } from "./health.ts";
+import { type AppLog, openAppLog, writtenLines } from "./app-log.ts";
+import { type Answer, type Effect, type Event, initial, next, type State, type Step } from "./next.ts";
+import { Messages } from "./messages.ts";
+import { CannotRunBeside, Runner } from "./runner.ts";
+import { knownState, type LauncherStateFile, openLauncherState } from "./state.ts";
 import { describeStatus, type Status } from "./status.ts";
-import { UpdateSchedule, watchRecovery } from "./schedule.ts";
-import { type CheckResult, Updater } from "./updater.ts";
+import { chooseRollback, look, sha256Of } from "./update.ts";
 
 export interface LauncherOptions extends InstallOptions {
-  /** Gets every line of the app and of launchfit, for whoever watches. */
-  show: (line: string) => void;
   /** Aborting it ends the app, then launchfit; it also ends a download under way. */
   stopping: AbortController;
 }
 
 /**
  * Run the app of a deploy directory in the foreground and keep it up to date, until `stopping` is aborted.
+ * @param options.show gets every line of the app and of launchfit, for whoever watches.
  * @throws {Busy} when another launchfit runs there.
  * @throws {UsageError} when nothing is installed.
  */
-export async function launchIn(folder: string, options: LauncherOptions): Promise<Launcher> {
+export async function launchIn(
+  folder: string,
+  { show, ...options }: LauncherOptions & { show: (line: string) => void },
+): Promise<Launcher> {
   const deploy = await ownDirectory(folder);
   const releases = new Releases(deploy);
-  const version = await releases.current();
-  if (version === undefined) throw new UsageError(`${deploy.path} has no current release; install one: launchfit URL`);
+  const version = await assertInstalled(releases);
   await releases.settings(version);
   await assertKept(deploy, await releases.config(), await knownState(deploy));
   const lock = await lockDirectory(deploy, "launchfit");
-  const output = await openAppOutput(deploy.state, options.show);
-  const state = await openLauncherState(deploy.state);
-  const { log } = output;
-  const lines = async (count: number) => output.last(count);
-  const messages = await Messages.follow(state, { releases, log, lines, isRunning: true });
-  const launcher = new Launcher({ lock, releases, output, state, messages }, options);
-  await launcher.start();
-  return launcher;
+  const log = await openAppLog(deploy.state, show);
+  const processes = await AppProcesses.open(deploy.state);
+  return await Launcher.open({ lock, releases, processes, log, runs: true }, options);
 }
 
-/** What a launcher works with. */
+/** Change the version of a directory in which nothing runs: the same, without an app. */
+export async function launchOffline<T>(
+  folder: string,
+  what: string,
+  { signal, ...options }: InstallOptions & { signal: AbortSignal },
+  work: (launcher: Launcher) => Promise<T>,
+): Promise<T> {
+  const deploy = await ownDirectory(folder);
+  const releases = new Releases(deploy);
+  await assertInstalled(releases);
+  const lock = await lockDirectory(deploy, what);
+  const stopping = new AbortController();
+  signal.addEventListener("abort", () => stopping.abort(), { once: true });
+  const none = { app: () => {}, follow: async () => {}, close: async () => {} };
+  const lines = await writtenLines(deploy.state, 50);
+  const processes = await AppProcesses.open(deploy.state);
+  const log: AppLog = { ...none, own: options.note, last: (count) => lines.slice(-count) };
+  const launcher = await Launcher.open({ lock, releases, processes, log, runs: false }, { ...options, stopping });
+  try {
+    return await work(launcher);
+  } finally {
+    stopping.abort();
+    await launcher.ended;
+  }
+}
+
+async function assertInstalled(releases: Releases): Promise<string> {
+  const version = await releases.current();
+  if (version !== undefined) return version;
+  throw new UsageError(`${releases.deploy.path} has no current release; install one: launchfit URL`);
+}
+
 interface LauncherParts {
   lock: Lock;
   releases: Releases;
-  output: AppOutput;
-  state: LauncherStateFile;
-  messages: Messages;
+  processes: AppProcesses;
+  log: AppLog;
+  /** false: there is no app. */
+  runs: boolean;
 }
 
-/** A launchfit that runs an app. */
-class Launcher {
+type Happening = Event extends infer Each ? (Each extends Event ? Omit<Each, "at" | "clock"> : never) : never;
+
+/** Does what next.ts says, and tells it what came of it. */
+export class Launcher {
   /** The exit code for launchfit, once the app has ended and everything is closed. */
   readonly ended: Promise<number>;
-
   readonly #parts: LauncherParts;
-  readonly #stopping: AbortController;
-  readonly #keeper: AppKeeper;
-  readonly #updater: Updater;
-  readonly #schedule: UpdateSchedule;
-  readonly #recovery: { close(): void };
-  readonly #health: HealthWatch;
-  #control: ControlServer | undefined;
-  // a check, a restart, a rollback wait for each other; within them, what ends and starts the app waits
-  // for its like only, so that a version that ends is undone while the next one is still fetched
-  readonly #requests = new Mutex();
-  readonly #changes = new Mutex();
-  #end: (code: number) => void = () => {};
+  readonly #options: LauncherOptions;
+  readonly #runner: Runner;
+  readonly #file: LauncherStateFile;
+  readonly #messages: Messages;
+  #state: State;
+  #timer: NodeJS.Timeout | undefined;
+  /** Milliseconds between two checks, as they could be read last. */
+  #every = 15 * 60_000;
+  #schedule: { timer: NodeJS.Timeout; at: number | undefined } | undefined;
+  /** Who waits for an answer, by the number of the request. */
+  readonly #asked = new Map<number, (answer: Answer) => void>();
+  #requests = 0;
+  /** The work under way, and what is written and removed beside it. */
+  #work: Promise<unknown> = Promise.resolve();
+  #beside: Promise<unknown> = Promise.resolve();
+  #quit: (how: { code: number; error?: string | undefined }) => void = () => {};
+  #up: () => void = () => {};
+  #health: ReturnType<typeof watchHealth> | undefined;
+  #control: Awaited<ReturnType<typeof serveControl>> | undefined;
   /** Aborted when the app has ended, and all is told and written. */
   readonly #over = new AbortController();
 
-  constructor(parts: LauncherParts, { stopping, ...options }: LauncherOptions) {
-    const { releases, output, state } = parts;
-    const { log } = output;
-    const { signal } = stopping;
+  private constructor(parts: LauncherParts, options: LauncherOptions, file: LauncherStateFile, messages: Messages) {
+    const { releases, processes, log } = parts;
+    const { signal } = options.stopping;
     this.#parts = parts;
-    this.#stopping = stopping;
-    this.#keeper = new AppKeeper({
+    this.#options = options;
+    this.#file = file;
+    this.#messages = messages;
+    this.#state = initial(parts.runs);
+    this.#runner = new Runner({
       releases,
-      output: output.fd,
+      processes,
       log,
       signal,
-      changes: this.#changes,
-      onGone: (code, reason) => void this.appGone(code, reason),
+      onEnded: (app, end) => void this.appEnded(app, end),
     });
-    const change = { releases, keeper: this.#keeper, state, log, signal, changes: this.#changes };
-    this.#updater = new Updater(change, { ...options, signal, note: log });
-    this.#schedule = new UpdateSchedule(releases, () => this.check());
-    this.#health = watchHealth(this.#keeper, {
-      cwd: releases.deploy.current,
-      settings: (version) => releases.settings(version),
-      log,
-      onIll: (app, wrong) => void this.#keeper.restartIll(app, wrong),
-    });
-    this.#recovery = watchRecovery(() => this.#keeper.app?.uptime(), state, log);
-    const end = new Promise<number>((resolve) => {
-      this.#end = resolve;
-    });
-    this.ended = end.then((code) => this.close(code));
-    if (signal.aborted) this.#end(0);
-    else signal.addEventListener("abort", () => this.#end(0), { once: true });
+    this.ended = new Promise<{ code: number }>((resolve) => (this.#quit = resolve)).then(({ code }) =>
+      this.close(code),
+    );
+    const stop = () => this.tell({ type: "stop" });
+    signal.addEventListener("abort", stop, { once: true });
   }
 
   /**
-   * Start the app, or take over the one that runs, and resume an update that was interrupted.
-   * @throws {Failure} when the app cannot be started; everything is closed then.
+   * Start the app, or complete a change of version that was interrupted.
+   * @throws {Failure} when it cannot be started.
    */
-  async start(): Promise<void> {
-    const { releases, output, state } = this.#parts;
-    const { signal } = this.#stopping;
-    try {
-      await this.#requests.run(async () => {
-        // whatever is begun here, `close` waits for it
-        if (signal.aborted) return;
-        this.#control = await serveControl(controlPath(releases.deploy.path), this.#handle);
-        await this.#updater.resume();
-      });
-      if (signal.aborted) return;
-      await state.note({ stopped: undefined }, output.log);
-    } catch (error) {
-      if (signal.aborted) return;
-      output.log(`cannot start: ${messageOf(error)}`);
-      this.#end(exitCodeOf(error) ?? 1);
-      await this.ended;
-      throw exitCodeOf(error) === undefined ? new Failure(messageOf(error)) : error;
-    }
-    await notify("READY=1", `STATUS=running ${this.#keeper.app?.version ?? ""}`);
-    await this.#schedule.plan();
+  static async open(parts: LauncherParts, options: LauncherOptions): Promise<Launcher> {
+    const { releases, log, runs } = parts;
+    const file = await openLauncherState(releases.deploy.state);
+    const lines = async (count: number) => log.last(count);
+    const messages = await Messages.follow(file, {
+      releases,
+      log: log.own,
+      lines,
+      isRunning: runs,
+    });
+    const launcher = new Launcher(parts, options, file, messages);
+    await launcher.boot();
+    return launcher;
   }
 
   /** Pass a signal on to the app. */
   passOn(signal: NodeJS.Signals): void {
-    this.#keeper.app?.signal(signal);
+    this.#runner.app?.signal(signal);
   }
 
-  /** What can be asked by the control socket; `stop` and `log` included. */
-  readonly #commands = new Map<string, ControlHandler>(
-    Object.entries({
-      status: () => this.status(),
-      check: async () => ({ ...(await this.check()) }),
-      list: async () => {
-        const { releases } = this.#parts;
-        return { current: await releases.current(), installed: await releases.installed() };
+  /**
+   * Ask for a check, a restart, a rollback; the answer comes with the verdict.
+   * @throws {Failure} when it is a bad one.
+   */
+  async ask(request: { type: "check" | "restart" } | { type: "rollback"; version?: string | undefined }) {
+    const id = ++this.#requests;
+    const answered = new Promise<Answer>((resolve) => this.#asked.set(id, resolve));
+    this.tell({ ...request, id });
+    const answer = await answered;
+    if (!answer.ok) throw errorOf(answer);
+    const { ok: _, ...rest } = answer;
+    return rest as Omit<ControlAnswer, "ok">;
+  }
+
+  private async boot(): Promise<void> {
+    const { releases, runs } = this.#parts;
+    const { signal } = this.#options.stopping;
+    const up = new Promise<undefined>((resolve) => (this.#up = () => resolve(undefined)));
+    const failed = new Promise<string | undefined>((resolve) => {
+      const quit = this.#quit;
+      this.#quit = (how) => {
+        quit(how);
+        resolve(how.error);
+      };
+    });
+    if (signal.aborted) return this.tell({ type: "stop" });
+    if (runs) {
+      this.#control = await serveControl(controlPath(releases.deploy.path), this.#handle);
+      await this.#runner.clear();
+    }
+    const current = (await releases.current()) ?? "";
+    const memory = this.#file.value;
+    this.tell({
+      type: "boot",
+      current,
+      memory,
+      sha256: await sha256Of(releases, memory.pending?.from ?? current),
+    });
+    const error = await Promise.race([up, failed]);
+    if (error !== undefined) {
+      const code = await this.ended;
+      throw errorOf({ code, error });
+    }
+    if (!runs || this.#state.phase === "ending") return;
+    this.#health = watchHealth({
+      app: () => this.#runner.app,
+      isNew: () => this.#state.phase === "watched",
+      question: (app) => this.#runner.question(app),
+      log: this.#parts.log.own,
+      onAnswer: async (answer) => {
+        // between two apps, and while one is given up on purpose, launchfit itself is what lives
+        if (answer === undefined || healthyAnswers.includes(answer)) await notify("WATCHDOG=1");
       },
-      restart: () =>
-        this.#requests.run(() =>
-          this.#changes.run(async () => {
-            const keeper = this.#keeper;
-            await this.#parts.state.note({ stopped: undefined }, this.#parts.output.log);
-            await keeper.restart();
-            return { version: keeper.app?.version, pid: keeper.app?.pid };
-          }),
-        ),
-      rollback: ({ version }) => {
-        if (version !== undefined && typeof version !== "string") throw new UsageError("version is text");
-        return this.#requests.run(() => this.#updater.rollback(version));
-      },
-      stop: async () => {
-        this.#stopping.abort();
-        await once(this.#over.signal, "abort");
-        return { stopping: true };
-      },
-      log: async ({ lines, follow }, send, closed) => {
-        await this.#parts.output.give((line) => send({ line }), {
-          count: typeof lines === "number" ? lines : 50,
-          follow: follow === true,
-          signal: closed,
-        });
-        return {};
-      },
-    }),
-  );
+      onIll: (app, wrong) => void this.appIll(app.pid, wrong),
+      atLeastEvery: watchdogInterval() ?? Number.POSITIVE_INFINITY,
+    });
+    await notify("READY=1", `STATUS=running ${this.#state.version}`);
+    await this.plan();
+  }
+
+  /** The one place where the state changes. */
+  private tell(happening: Happening): void {
+    const before = this.#state;
+    const event = { ...happening, at: new Date().toISOString(), clock: performance.now() } as Event;
+    const [after, effects] = next(before, event);
+    this.#state = after;
+    if (after.phase !== before.phase) clearTimeout(this.#timer);
+    if (after.memory !== before.memory) this.beside(this.#file.note(after.memory, this.#parts.log.own));
+    for (const effect of effects) this.do(effect);
+    const isSettled = ["running", "watched"].includes(after.phase) && before.phase !== "watched";
+    if (isSettled || after.phase === "ending") this.#up();
+  }
+
+  private do(effect: Effect): void {
+    const { log, releases } = this.#parts;
+    switch (effect.do) {
+      case "say":
+        log.own(effect.line);
+        break;
+      case "work":
+        this.#work = this.work(effect.steps);
+        break;
+      case "look":
+        void this.look();
+        break;
+      case "reply":
+        this.#asked.get(effect.id)?.(effect.answer);
+        this.#asked.delete(effect.id);
+        break;
+      case "timer":
+        void this.startTimer(effect.ms);
+        break;
+      case "plan":
+        void this.plan();
+        break;
+      case "prune":
+        this.beside(releases.prune(effect.needed).catch((error: unknown) => log.own(messageOf(error))));
+        break;
+      case "abort":
+        this.#options.stopping.abort();
+        break;
+      case "quit":
+        this.#quit(effect);
+    }
+  }
+
+  /** `close` waits for it. */
+  private beside(work: Promise<void>): void {
+    this.#beside = Promise.all([this.#beside, work]);
+  }
+
+  private async work(steps: readonly Step[]): Promise<void> {
+    const { signal } = this.#options.stopping;
+    let at: Step["do"] = "end";
+    try {
+      let instead: Happening | undefined;
+      for (const step of steps) {
+        at = step.do;
+        if (signal.aborted && at !== "end") throw new Failure("launchfit is ending");
+        instead = await this.step(step);
+      }
+      this.tell(instead ?? { type: "done", pid: this.#runner.app?.pid });
+    } catch (error) {
+      const code = exitCodeOf(error);
+      const known = { ...(code === undefined ? {} : { code }), pid: this.#runner.app?.pid };
+      const byItself = error instanceof CannotRunBeside;
+      this.tell({ type: "failed", step: at, reason: messageOf(error), byItself, ...known });
+    }
+  }
+
+  /** @returns what happened in place of `done`. */
+  private async step(step: Step): Promise<Happening | undefined> {
+    const { releases, runs } = this.#parts;
+    switch (step.do) {
+      case "record":
+        await this.#file.save(this.#state.memory);
+        return undefined;
+      case "read":
+        await releases.settings(step.version, { toRun: runs });
+        return undefined;
+      case "switch":
+        await releases.activate(step.to);
+        return undefined;
+      case "choose": {
+        const to = await chooseRollback(releases, this.#state.memory, step.version);
+        const { overlap } = await releases.settings(to, { toRun: runs });
+        return {
+          type: "chosen",
+          to,
+          overlap,
+          isRollback: true,
+          asker: step.id,
+          sha256: await sha256Of(releases, to),
+        };
+      }
+      default:
+        await this.#runner.do(step);
+        return undefined;
+    }
+  }
+
+  private async look(): Promise<void> {
+    const { releases, runs, log } = this.#parts;
+    const { signal } = this.#options.stopping;
+    const install = { ...this.#options, signal, note: log.own };
+    const memory = () => this.#state.memory;
+    this.tell({
+      type: "looked",
+      ...(await look({ releases, memory, install, toRun: runs, log: log.own, signal })),
+    });
+  }
+
+  private async appEnded(
+    app: { pid: number; uptime(): number },
+    { how, code }: { how: string; code: number },
+  ): Promise<void> {
+    if (this.#runner.app !== app) return;
+    const lived = app.uptime();
+    const forever = (await this.settings())?.forever ?? false;
+    const follows = (await this.every()) !== undefined;
+    this.tell({ type: "ended", pid: app.pid, how, code, lived, forever, follows });
+    if (this.#state.phase === "given up") await notify(`STATUS=given up: ${this.#state.memory.stopped?.reason}`);
+  }
+
+  private async appIll(pid: number, wrong: string): Promise<void> {
+    const forever = (await this.settings())?.forever ?? false;
+    this.tell({ type: "ill", pid, wrong, forever });
+  }
+
+  private settings() {
+    return this.#parts.releases.settings(this.#state.version).catch(() => undefined);
+  }
+
+  private async startTimer(ms: number | "watch"): Promise<void> {
+    const { phase } = this.#state;
+    const config = ms === "watch" ? await this.#parts.releases.config().catch(() => undefined) : undefined;
+    if (this.#state.phase !== phase) return;
+    clearTimeout(this.#timer);
+    const pause = ms === "watch" ? (config?.updates.watch ?? 10_000) : ms;
+    this.#timer = setTimeout(() => this.tell({ type: "timer" }), pause);
+  }
+
+  /** Milliseconds between two checks; undefined where no web folder is followed, or none can be read of. */
+  private async every(): Promise<number | undefined> {
+    const config = await this.#parts.releases.config().catch(() => undefined);
+    const { enabled = false, server = [], every = false } = config?.updates ?? {};
+    return every !== false && enabled && server.length > 0 ? every : undefined;
+  }
+
+  /** Plan the next check, in place of the one that was planned. */
+  private async plan(): Promise<void> {
+    const every = await this.every();
+    clearTimeout(this.#schedule?.timer);
+    if (!this.#parts.runs || this.#options.stopping.signal.aborted) return;
+    // a fleet of apps must not ask all at the same moment
+    const pause = Math.min((this.#every = every ?? this.#every) * (0.9 + Math.random() * 0.2), 2 ** 31 - 1);
+    // the configuration may say otherwise by then, or its mistake be corrected
+    const work = () => (every === undefined ? void this.plan() : this.tell({ type: "check" }));
+    this.#schedule = { timer: setTimeout(work, pause), at: every && performance.now() + pause };
+  }
+
+  /** What can be asked by the control socket. */
+  readonly #commands: Record<string, ControlHandler> = {
+    status: () => this.status(),
+    check: () => this.ask({ type: "check" }),
+    restart: () => this.ask({ type: "restart" }),
+    rollback: ({ version }) => {
+      if (version !== undefined && typeof version !== "string") throw new UsageError("version is text");
+      return this.ask({ type: "rollback", version });
+    },
+    list: async () => {
+      const { releases } = this.#parts;
+      return { current: await releases.current(), installed: await releases.installed() };
+    },
+    log: async ({ lines, follow }, send, closed) => {
+      const { log } = this.#parts;
+      for (const line of log.last(typeof lines === "number" ? lines : 50)) send({ line });
+      if (follow === true) await log.follow((line) => send({ line }), closed);
+      return {};
+    },
+    stop: async () => {
+      this.tell({ type: "stop" });
+      if (!this.#over.signal.aborted) await once(this.#over.signal, "abort");
+      return { stopping: true };
+    },
+  };
 
   readonly #handle: ControlHandler = async (request, send, closed) => {
-    const command = this.#commands.get(request.command);
+    const command = Object.hasOwn(this.#commands, request.command) ? this.#commands[request.command] : undefined;
     if (command) return await command(request, send, closed);
-    const known = [...this.#commands.keys()].join(", ");
+    const known = Object.keys(this.#commands).join(", ");
     throw new UsageError(`unknown command "${request.command}"; known are ${known}`);
   };
 
   private async status(): Promise<Status> {
-    const { releases, state: remembered } = this.#parts;
-    const { state, restarts, lastEnd, app } = this.#keeper;
-    return await describeStatus(releases, remembered.value, {
-      state,
-      pid: app?.pid,
-      uptime: app?.uptime(),
+    const { phase, restarts, lastEnd, memory } = this.#state;
+    const { app } = this.#runner;
+    const words = {
+      waiting: "waiting to restart",
+      "given up": "given up",
+      starting: "starting",
+    } as const;
+    const at = this.#schedule?.at;
+    return await describeStatus(this.#parts.releases, memory, {
+      state: app?.alive ? "running" : (words[phase as keyof typeof words] ?? "stopped"),
+      pid: app?.alive ? app.pid : undefined,
+      uptime: app?.alive ? app.uptime() : undefined,
       restarts: restarts.total,
       lastEnd,
-      health: this.#health.last,
-      memory: await app?.memory(),
-      nextCheck: this.#schedule.next,
+      health: this.#health?.last,
+      memory: app?.alive ? await app.memory() : undefined,
+      nextCheck: at === undefined ? undefined : new Date(Date.now() + at - performance.now()).toISOString(),
     });
   }
 
-  private async check(): Promise<CheckResult> {
-    try {
-      return await this.#requests.run(() => this.#updater.check());
-    } catch (error) {
-      this.#parts.output.log(`update: ${messageOf(error)}`);
-      throw error;
-    } finally {
-      await this.#schedule.plan();
-    }
-  }
-
-  /** The app has ended and is not started again by itself. */
-  private async appGone(code: number, reason: string): Promise<void> {
-    const { output, state } = this.#parts;
-    const givenUp = this.#keeper.state === "given up";
-    const stopped = { at: new Date().toISOString(), reason };
-    await state.note({ stopped, ...(givenUp ? { crashLoop: stopped } : {}) }, output.log);
-    if (givenUp && (await this.#schedule.follows())) {
-      // an update may bring the app back: that is worth staying for
-      output.log(`GIVEN UP: ${reason}; it starts again with the next update or launchfit restart`);
-      await notify(`STATUS=given up: ${reason}`);
-      return;
-    }
-    output.log(givenUp ? `GIVEN UP: ${reason}` : reason);
-    this.#end(code);
-  }
-
   private async close(code: number): Promise<number> {
-    const { lock, output } = this.#parts;
-    this.#stopping.abort();
-    this.#schedule.close();
-    this.#recovery.close();
-    this.#health.close();
-    await notify("STOPPING=1");
-    // an update under way is given up, or undone, before the app ends
-    await this.#requests.idle();
-    await this.#changes.idle();
-    await this.#keeper.stop();
-    this.#keeper.close();
-    await this.#parts.messages.close(5000);
-    await output.close();
+    const { lock, log } = this.#parts;
+    clearTimeout(this.#timer);
+    clearTimeout(this.#schedule?.timer);
+    this.#health?.close();
+    if (this.#parts.runs) await notify("STOPPING=1");
+    this.#options.stopping.abort();
+    await this.#work;
+    this.#runner.close();
+    await this.#beside;
+    await this.#messages.close(this.#parts.runs ? 5000 : 15_000);
+    await log.close();
     this.#over.abort();
     // who asked for the end is told before the socket closes
     await new Promise((resolve) => void setImmediate(resolve));

@@ -1,93 +1,94 @@
-import net, { createServer, isIP } from "node:net";
+import { once } from "node:events";
+import net, { type AddressInfo, createServer, isIP } from "node:net";
+import process from "node:process";
 import { getSystemErrorName } from "node:util";
-import { messageOf, UsageError } from "../core/errors.ts";
+import { UsageError } from "../core/errors.ts";
+import { $ } from "../exec/exec.ts";
 import { formatListen, type Listen } from "../http/server.ts";
+import { listenFds } from "../http/systemd.ts";
 
 /**
- * The address that launchfit holds open for its app (design, section 11, `app.listen`).
- *
- * It is bound here and handed to the app as fd 3 (sd_listen_fds(3)); the app listens on it. While no app
- * lives, the socket stays open in launchfit, and the kernel keeps new connections waiting in its backlog.
- * launchfit never accepts: it would take connections away from the app.
- *
- * Neither runtime has a public call that binds without accepting, so this file uses Node's internal
- * `net._createServerHandle` and, under Deno, libc by FFI; a test fails when either of them goes away.
+ * The socket that launchfit holds open for its app (`app.listen`), bound and listening, as systemd hands one over.
+ * launchfit never accepts. The one of a `launchfit@NAME.socket` is taken where systemd gives one: it outlives
+ * launchfit, so that not even a kill of it refuses a connection. Else it is bound here, under Node only.
  */
 export interface ListenSocket {
   readonly fd: number;
+  /** As `127.0.0.1:8080`. */
+  readonly address: string;
   close(): void;
 }
 
 /**
- * Bind a TCP address.
- * @throws {UsageError} when it cannot be had.
+ * The socket of `app.listen`.
+ * @throws {UsageError} when it cannot be had, or systemd's is another one.
  */
-export function openListenSocket(listen: Listen): ListenSocket {
+export async function openListenSocket(listen: Listen): Promise<ListenSocket> {
+  const wanted = formatListen(listen);
+  const [given] = listenFds();
+  if (given !== undefined) {
+    // systemd's listens already; under Deno no child can tell its address
+    const address = "Deno" in globalThis ? wanted : await listenOn(given);
+    if (address === wanted) return { fd: given, address, close: () => {} };
+    throw new UsageError(
+      `app.listen is ${wanted}, and the socket that systemd opened is ${address}; write the same in both`,
+    );
+  }
+  const socket = await bind(listen);
+  if (socket.address === wanted) return socket;
+  socket.close();
+  throw new UsageError(`app.listen: ${wanted}: EADDRINUSE; end the process that holds it, or name another`);
+}
+
+/** A port of this machine that nobody has: the one by which a version is asked for its health while another serves. */
+export async function freePort(): Promise<number> {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, "close");
+  return port;
+}
+
+/** Node has no public call that binds and does not accept: this one is internal, and a test fails when it goes away. */
+async function bind(listen: Listen): Promise<ListenSocket> {
   if ("path" in listen) throw new UsageError("app.listen takes an address with a port, not a path");
   const { host, port } = listen;
   const family = isIP(host);
   if (family === 0) throw new UsageError(`app.listen: "${host}" is not an IP address`);
-  try {
-    return "Deno" in globalThis ? bindByLibc(host, port, family) : bindByNode(host, port, family);
-  } catch (error) {
+  if ("Deno" in globalThis)
     throw new UsageError(
-      `cannot bind ${formatListen(listen)}: ${messageOf(error)}; end the process that holds it, or name another`,
+      "app.listen: Deno cannot open a socket for another program; " +
+        "let systemd do it (launchfit@.socket), or run launchfit by Node",
     );
-  }
-}
-
-function bindByNode(host: string, port: number, family: number): ListenSocket {
   const { _createServerHandle } = net as unknown as {
-    _createServerHandle(host: string, port: number, family: number): ListenSocket | number;
+    _createServerHandle(host: string, port: number, family: number): { fd: number; close(): void } | number;
   };
   const handle = _createServerHandle(host, port, family);
-  if (typeof handle === "number") throw new Error(getSystemErrorName(handle));
-  return { fd: handle.fd, close: () => handle.close() };
-}
-
-type Libc = Record<"socket" | "bind" | "setsockopt" | "inet_pton" | "close", (...args: unknown[]) => number>;
-
-function bindByLibc(host: string, port: number, family: number): ListenSocket {
-  const { Deno } = globalThis as unknown as {
-    Deno: { dlopen(name: string, symbols: Record<string, unknown>): { symbols: Libc } };
-  };
-  const { symbols } = Deno.dlopen("libc.so.6", {
-    socket: { parameters: ["i32", "i32", "i32"], result: "i32" },
-    bind: { parameters: ["i32", "buffer", "u32"], result: "i32" },
-    setsockopt: { parameters: ["i32", "i32", "i32", "buffer", "u32"], result: "i32" },
-    inet_pton: { parameters: ["i32", "buffer", "buffer"], result: "i32" },
-    close: { parameters: ["i32"], result: "i32" },
-  });
-  // numbers of Linux: AF_INET 2, AF_INET6 10, SOCK_STREAM 1, SOCK_CLOEXEC 0o2000000, SOL_SOCKET 1, SO_REUSEADDR 2
-  const domain = family === 4 ? 2 : 10;
-  const fd = symbols.socket(domain, 1 | 0o2000000, 0);
-  symbols.setsockopt(fd, 1, 2, new Uint8Array([1, 0, 0, 0]), 4);
-  // a sockaddr_in (ip(7)) or sockaddr_in6 (ipv6(7)): domain, port, and the address from byte 4 or 8
-  const address = new Uint8Array(family === 4 ? 16 : 28);
-  const view = new DataView(address.buffer);
-  view.setUint16(0, domain, true);
-  view.setUint16(2, port, false);
-  const text = new TextEncoder().encode(`${host}\0`);
-  symbols.inet_pton(domain, text, address.subarray(family === 4 ? 4 : 8));
-  if (fd < 0 || symbols.bind(fd, address, address.length) !== 0) {
-    symbols.close(fd);
-    throw new Error("EADDRINUSE or EADDRNOTAVAIL");
-  }
-  return { fd, close: () => void symbols.close(fd) };
+  if (typeof handle === "number")
+    throw new UsageError(
+      `app.listen: cannot bind ${formatListen(listen)}: ${getSystemErrorName(handle)}; name another`,
+    );
+  return { fd: handle.fd, address: await listenOn(handle.fd), close: () => handle.close() };
 }
 
 /**
- * The same, where nobody else listens: binding alone does not fail there, so it listens, and stops at once.
- * @throws {UsageError} when another process holds the address.
+ * Have a socket listen, for whoever accepts: listening lies on the socket, so a child can do it, by Node's public
+ * `listen({ fd })`. It ends in the same turn of its event loop, before it could accept.
+ * @returns the address.
  */
-export async function openFreeSocket(listen: Listen): Promise<ListenSocket> {
-  const server = createServer();
-  await new Promise<void>((resolve, reject) => {
-    server.once("error", reject);
-    server.listen({ ...listen, exclusive: true }, resolve);
-  }).catch((error: unknown) => {
-    throw new UsageError(`app.listen: ${messageOf(error)}; end the process that holds it, or name another`);
-  });
-  await new Promise((resolve) => server.close(resolve));
-  return openListenSocket(listen);
+async function listenOn(fd: number): Promise<string> {
+  const script = `const server = require("net").createServer().on("error", () => {}).listen({ fd: 3, backlog: 511 });
+const { address, port, family } = server.address() ?? {};
+require("fs").writeSync(1, family === "IPv6" ? "[" + address + "]:" + port : address + ":" + port);
+process.exit();`;
+  const { stdout } = await $({
+    stdio: ["ignore", "pipe", "pipe", fd],
+  })`${process.execPath} -e ${script}`;
+  return stdout;
+}
+
+/** Have accept(2) wait again, after a program that did not want that: what a child gets as stdin, libuv makes so. */
+export async function makeBlocking({ fd }: ListenSocket): Promise<void> {
+  await $({ stdio: [fd, "ignore", "ignore"] })`true`;
 }

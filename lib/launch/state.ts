@@ -136,23 +136,23 @@ export async function writeState(place: Place, state: LaunchState): Promise<void
 /** What launchfit remembers between its runs, in `.launchfit/launcher.json`; `launchfit status` reads it too. */
 export interface LauncherState {
   /** The last look for a new version. */
-  lastCheck?: { at: string; result: string; ok: boolean; code?: number };
-  /** The last update that was tried. */
-  lastUpdate?: { at: string; from: string; to: string; ok: boolean; reason?: string };
+  lastCheck?: { at: string; result: string; ok: boolean; code?: number } | undefined;
+  /** The last update that came to a verdict. */
+  lastUpdate?: { at: string; from: string; to: string; ok: boolean; reason?: string } | undefined;
   /** Versions that failed or were rolled back, which are not taken again. */
-  failed?: Record<string, FailedVersion>;
+  failed?: Record<string, FailedVersion> | undefined;
   /** What the web folder offered when it was asked last. */
-  offered?: OfferedVersion;
-  /** A change of version that is not over: the next launchfit checks its health, and completes or undoes it. */
-  pending?: VersionChange;
+  offered?: OfferedVersion | undefined;
+  /** A change of version without a verdict: the next launchfit checks its health, and completes or undoes it. */
+  pending?: VersionChange | undefined;
   /** Set while updates are refused: from the look that was, to the next good one. */
-  refused?: boolean;
+  refused?: boolean | undefined;
   /** Set from a version that failed to the next one that holds up. */
-  updateFailed?: boolean;
+  updateFailed?: boolean | undefined;
   /** The app was given up, and has not run for a minute since. */
-  crashLoop?: { at: string; reason: string };
+  crashLoop?: { at: string; reason: string } | undefined;
   /** Why the app is not running although it should. */
-  stopped?: { at: string; reason: string };
+  stopped?: { at: string; reason: string } | undefined;
 }
 
 /** A change from one version to another. */
@@ -189,20 +189,14 @@ const maxFailed = 50;
 export function withFailed(
   failed: LauncherState["failed"],
   version: string,
-  { reason, sha256 }: FailedVersion,
+  entry: FailedVersion,
 ): Record<string, FailedVersion> {
   const { [version]: _, ...others } = failed ?? {};
-  const newestFirst = Object.entries(others).sort(([, a], [, b]) => ((b.at ?? "") < (a.at ?? "") ? -1 : 1));
-  return {
-    ...Object.fromEntries(newestFirst.slice(0, maxFailed - 1)),
-    [version]: { reason, sha256, at: new Date().toISOString() },
-  };
+  const newest = Object.entries(others).sort(([, a], [, b]) => ((b.at ?? "") < (a.at ?? "") ? -1 : 1));
+  return { ...Object.fromEntries(newest.slice(0, maxFailed - 1)), [version]: entry };
 }
 
-/**
- * Why an offered version is not taken, where it failed before. It is the same while its archive is: that VERSION was
- * signed again, or names another version meanwhile, makes nothing better. Pure.
- */
+/** Why an offered version is not taken, where it failed before: it is the same while its archive is. Pure. */
 export function failedBefore(
   { failed, pending }: LauncherState,
   { version, sha256 }: OfferedVersion,

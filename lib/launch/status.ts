@@ -7,8 +7,7 @@ import { $, timedOut } from "../exec/exec.ts";
 import { exists } from "../files/files.ts";
 import { findScript } from "../exec/scripts.ts";
 import { isRoot } from "../exec/users.ts";
-import type { AppState } from "./app-keeper.ts";
-import { appRecords, recordedApp } from "./app-process.ts";
+import { AppProcesses } from "./app.ts";
 import { statusWithin } from "./control.ts";
 import { healthyAnswers } from "./health.ts";
 import { deployDirectory } from "./deploy-directory.ts";
@@ -24,7 +23,7 @@ export interface Status {
   app?: string | undefined;
   /** The version that `current` names. */
   version: string | undefined;
-  state: AppState | "not running";
+  state: "stopped" | "starting" | "running" | "waiting to restart" | "given up" | "not running";
   pid?: number | undefined;
   /** Milliseconds. */
   uptime?: number | undefined;
@@ -43,7 +42,7 @@ export interface Status {
   offered?: { version: string; reason?: string } | undefined;
   nextCheck?: string | undefined;
   stopped?: LauncherState["stopped"];
-  /** The app that runs although no launchfit does: the next one takes it over, or ends it. */
+  /** The app that runs although no launchfit does: the next one ends it, and starts it anew. */
   left?: { version: string; pid: number };
   /** Bytes that the releases take; undefined where counting them takes too long. */
   disk?: number | undefined;
@@ -86,8 +85,8 @@ export async function readStatus(folder: string): Promise<Status> {
   if (owner) return (await runAsOwner(owner, ["status", "--dir", deploy.path])) as Status;
   const state = await openLauncherState(deploy.state);
   const status = await describeStatus(new Releases(deploy), state.value);
-  const left = await recordedApp(appRecords(deploy).app);
-  return left?.alive ? { ...status, left: { version: left.version, pid: left.pid } } : status;
+  const [left] = await (await AppProcesses.open(deploy.state)).living();
+  return left ? { ...status, left: { version: left.version, pid: left.pid } } : status;
 }
 
 /** Whom a directory belongs to, by number: the owner of a container's volume needs no account. */
@@ -154,7 +153,7 @@ export function statusLines(status: Status, { paint }: Terminal): string[] {
       left &&
         paint.red(
           `launchfit was killed, and its app (version ${left.version}, process ${left.pid}) runs on; ` +
-            "start launchfit again",
+            "start launchfit again, which ends it and starts it anew",
         ),
     ],
     ["uptime", uptime === undefined ? undefined : formatDuration(uptime)],

@@ -55,7 +55,7 @@ export async function deploy(publisher: Publisher, options: DeployOptions = {}):
   mkdirSync(folder, { recursive: true });
   const section = (name: string, lines: string[]) =>
     lines.length === 0 ? [] : [`${name}:`, ...lines.map((line) => `  ${line}`)];
-  const has = (key: string) => app.some((line) => line.startsWith(`${key}:`));
+  const has = (key: string, lines = app) => lines.some((line) => line.startsWith(`${key}:`));
   const config = [
     ...section("app", [
       ...(has("exec") ? [] : ["exec: exec node server.js"]),
@@ -65,7 +65,7 @@ export async function deploy(publisher: Publisher, options: DeployOptions = {}):
       ...(listen ? [`listen: ${port}`] : []),
       ...app,
     ]),
-    ...section("updates", updates),
+    ...section("updates", has("watch", updates) ? updates : ["watch: 200ms", ...updates]),
     ...section("hooks", hooks),
   ];
   writeFileSync(join(folder, "launchify.yml"), `${config.join("\n")}\n`);
@@ -86,7 +86,7 @@ export async function deploy(publisher: Publisher, options: DeployOptions = {}):
     status: () => control("status"),
     async launch() {
       const running = startScript("launchfit", ["--dir", folder]);
-      await running.until(/started .* process \d+|took over/);
+      await running.until(/started .* process \d+/);
       return running;
     },
     current: () => readlinkSync(join(folder, "current")),

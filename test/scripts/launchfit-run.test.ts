@@ -114,7 +114,7 @@ test("a release that crashes at once is undone, and not tried again until VERSIO
 
 test("a release that hangs, or answers and dies soon after, is undone too", async () => {
   const publisher = await freshPublisher();
-  const app = await deploy(publisher);
+  const app = await deploy(publisher, { updates: ["watch: 1m"] });
   // long enough for a start here and now
   const within = Math.ceil(700 * slowness());
   writeFileSync(
@@ -135,9 +135,14 @@ test("a release that hangs, or answers and dies soon after, is undone too", asyn
     "3",
     webApp("3", `setInterval(() => require("fs").existsSync(${dies}) && process.exit(3), 10);`),
   );
-  assert.is((await app.control("check")).ok, true, "its first answer was good");
+  const checking = app.tell("check");
+  await waitFor(async () => (await app.ask()) === "3", { what: "version 3" });
+  await sleep(500 * slowness());
   writeFileSync(join(app.folder, "dies"), "");
-  await waitFor(() => app.current() === "releases/my-app-1", { what: "the way back" });
+  const checked = await checking;
+  assert.is(checked.code, 1, "its first answer was good, the verdict is not");
+  assert.match(checked.stderr, /3 did not hold up: it ended with exit code 3 soon after its start; 1 runs again/);
+  assert.is(app.current(), "releases/my-app-1");
   await waitFor(async () => (await app.ask()) === "1", { what: "version 1 again" });
   assert.match((await app.tell("status")).stdout, /1 → 3: 3 did not hold up: it ended with exit code 3 soon after/);
   await running.stop();
@@ -185,8 +190,11 @@ test("hooks run in their order, with the versions in their environment", async (
 });
 const tempLog = join(tempDir(), "hooks.log");
 
-test("a launchfit that was killed -9 is followed by one that takes the living app over", async () => {
-  const app = await deploy(publisher);
+test("what a launchfit that was killed -9 left is ended before the next one starts the app, in other sessions too", async () => {
+  const file = join(tempDir(), "pids");
+  // a daemon of its own session, which became another program
+  const exec = `exec: setsid sh -c 'exec sleep 4711' & echo $! > ${file}; exec node server.js`;
+  const app = await deploy(publisher, { app: [exec] });
   const first = await app.launch();
   await waitFor(async () => (await app.ask()) === "1", { what: "version 1" });
   const { pid } = await app.status();
@@ -195,12 +203,18 @@ test("a launchfit that was killed -9 is followed by one that takes the living ap
   assert.match(second.stderr, /is locked by process \d+ \(launchfit/);
   first.kill("SIGKILL");
   await first.exited;
-  assert.is(await app.ask(), "1", "the app outlives it");
+  const daemon = Number(readFileSync(file, "utf8"));
+  assert.ok(await isAlive(daemon));
+  const told = await app.tell("status");
+  assert.is(told.code, 1);
   const next = await app.launch();
-  assert.match(next.output(), new RegExp(`took over 1, process ${pid}`));
+  assert.match(next.output(), new RegExp(`version 1, process ${String(pid)}, was left by a launchfit that was killed`));
+  assert.not.ok(await isAlive(Number(pid)));
+  assert.not.ok(await isAlive(daemon));
+  await waitFor(async () => (await app.ask()) === "1", { what: "the app anew" });
+  assert.is.not((await app.status())["pid"], pid);
   await next.stop();
   assert.is(await app.ask(), "ECONNREFUSED");
-  assert.not.ok(await isAlive(Number(pid)));
 });
 
 test("without forever launchfit ends with the app's own exit code; with it the app comes back", async () => {

@@ -10,36 +10,42 @@ test("a clock that jumps by a day makes no health check fail, and none last a da
   const day = 86_400_000;
   // long enough for the command to be started, here and now
   const within = Math.ceil(300 * slowness());
-  const check = { command: "sleep 0.05; false", within, timeout: within, every: 1000 };
-  const how = {
-    gone: new Promise<{ how: string }>(() => {}),
+  const check = { within, timeout: within, every: 1000 };
+  const question = (command: string) => ({
+    check: { ...check, command },
     cwd: "/",
     env: { PATH: process.env["PATH"] ?? "" },
-    signal: new AbortController().signal,
-  };
+  });
+  const how = { gone: new Promise<{ how: string }>(() => {}), signal: new AbortController().signal };
   try {
     for (const jump of [day, -day]) {
       const start = performance.now();
       let asked = 0;
       // the day changes after the first look at the clock
       Date.now = () => now() + (asked++ > 0 ? jump : 0);
-      assert.match(String(await awaitHealth(check, how)), /no good answer within [\d.]+ s: the health/);
+      assert.match(
+        String(await awaitHealth(question("sleep 0.05; false"), how)),
+        /no good answer within [\d.]+ s: the health/,
+      );
       assert.ok(performance.now() - start >= within - 10, "it had its whole time");
-      assert.is(await awaitHealth({ ...check, command: "sleep 0.05" }, how), undefined);
+      assert.is(await awaitHealth(question("sleep 0.05"), how), undefined);
     }
   } finally {
     Date.now = now;
   }
 });
 
-test("an answer with an error is no good one", async () => {
+test("an answer with an error is no good one, and what it says is told", async () => {
   let status = 500;
-  const server = createServer((_, answer) => answer.writeHead(status).end());
+  const server = createServer((_, answer) =>
+    answer.writeHead(status).end(status === 500 ? "no table\n\u001b[2Jusers" : ""),
+  );
   await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
   const surroundings = { gone: new Promise<never>(() => {}), signal: new AbortController().signal };
-  const ask = () => awaitHealth({ url, within: 1000, timeout: 1000, every: 1000 }, { ...surroundings });
-  assert.match((await ask()) ?? "", /^no good answer within 1 s: status 500$/);
+  const check = { url, within: 1000, timeout: 1000, every: 1000 };
+  const ask = () => awaitHealth({ check, cwd: "/", env: {} }, surroundings);
+  assert.match((await ask()) ?? "", /^no good answer within 1 s: status 500: no table.*users$/);
   status = 204;
   assert.is(await ask(), undefined);
   await new Promise((done) => server.close(done));
@@ -49,7 +55,7 @@ test("the good answer of an app that has ended meanwhile counts for nothing", as
   let exit: ((end: { how: string }) => void) | undefined;
   const gone = new Promise<{ how: string }>((resolve) => (exit = resolve));
   const result = await awaitHealth(
-    { url: "http://127.0.0.1/", within: 5000, timeout: 1000, every: 1000 },
+    { check: { url: "http://127.0.0.1/", within: 5000, timeout: 1000, every: 1000 }, cwd: "/", env: {} },
     {
       gone,
       signal: new AbortController().signal,

@@ -1,41 +1,118 @@
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { $ } from "../../../lib/exec/exec.ts";
-import { openListenSocket } from "../../../lib/launch/listen-socket.ts";
+import { makeBlocking, openListenSocket } from "../../../lib/launch/listen-socket.ts";
 import { freePort } from "../../helpers/ports.ts";
-import { waitFor } from "../../helpers/wait.ts";
+import { runCommand } from "../../helpers/run.ts";
+import { current } from "../../helpers/runtime.ts";
+import { testUnless } from "../../helpers/skip.ts";
+import { tempDir } from "../../helpers/tmp.ts";
 
-const app = `
-  const answer = process.argv[1];
-  require("http").createServer((_, response) => response.end(answer)).listen({ fd: 3 });
-`;
+const missing = async (program: string) =>
+  (await $({ nothrow: true })`command -v ${program}`).exitCode === 0 ? undefined : `no ${program}`;
+const python = await missing("python3");
+const compiler = await missing("cc");
+const deno = await missing("deno");
+const byHand = testUnless(test, current.kind === "deno" ? "Deno opens no socket for another program" : undefined);
+
+const answer = "HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\nConnection: close\\r\\n\\r\\n";
+/** Programs that accept on fd 3 and do nothing else to it: they answer with two letters each. */
+const programs: [name: string, missing: string | undefined, argv: () => Promise<string[]>][] = [
+  [
+    "Python's socket(fileno=3).accept()",
+    python,
+    async () => [
+      "python3",
+      "-c",
+      `import socket
+web = socket.socket(fileno=3)
+while True:
+    peer, _ = web.accept()
+    peer.recv(4096)
+    peer.sendall(b"${answer}py")
+    peer.close()`,
+    ],
+  ],
+  [
+    "accept(2) in C",
+    compiler,
+    async () => {
+      const folder = tempDir();
+      writeFileSync(
+        join(folder, "serve.c"),
+        `#include <sys/socket.h>
+#include <unistd.h>
+int main(void) {
+  for (;;) {
+    char text[4096];
+    int peer = accept(3, 0, 0);
+    if (peer < 0) return 3;
+    if (read(peer, text, sizeof text) > 0) write(peer, "${answer}cc", sizeof("${answer}cc") - 1);
+    close(peer);
+  }
+}`,
+      );
+      await runCommand(["cc", "-w", "-o", join(folder, "serve"), join(folder, "serve.c")], { expect: 0 });
+      return [join(folder, "serve")];
+    },
+  ],
+  [
+    "Node",
+    await missing("node"),
+    async () => ["node", "-e", 'require("http").createServer((_, r) => r.end("no")).listen({ fd: 3 })'],
+  ],
+  [
+    "Deno",
+    deno,
+    async () => ["deno", "eval", 'import h from "node:http"; h.createServer((_, r) => r.end("de")).listen({ fd: 3 })'],
+  ],
+];
 
 for (const host of ["127.0.0.1", "::1"]) {
-  test(`a socket on ${host} is handed on as fd 3, and outlives the app that served it`, async () => {
-    const port = await freePort();
-    const socket = openListenSocket({ host, port });
-    const url = `http://${host.includes(":") ? `[${host}]` : host}:${port}/`;
-    const stdio: ("ignore" | number)[] = ["ignore", "ignore", "ignore", socket.fd];
-    const serve = (name: string) => $({ stdio, nothrow: true, grace: 0 })`node -e ${app} ${name}`;
-    const first = serve("first");
-    const get = async () => (await fetch(url, { headers: { connection: "close" } })).text();
-    assert.is(await waitFor(get, { what: "the first app" }), "first");
-    await first.kill();
-    // nobody serves now: the request waits in the backlog until the next app comes
-    const waiting = get();
-    const second = serve("second");
-    assert.is(await waiting, "second");
-    await second.kill();
-    socket.close();
-  });
+  byHand(
+    `a socket on ${host} is handed on listening: it blocks whoever accepts, and connections wait for the next one`,
+    async () => {
+      const port = await freePort();
+      const socket = await openListenSocket({ host, port });
+      const url = `http://${host.includes(":") ? `[${host}]` : host}:${port}/`;
+      const get = async () => (await fetch(url, { headers: { connection: "close" } })).text();
+      const stdio: ("ignore" | number)[] = ["ignore", "ignore", "ignore", socket.fd];
+      const there = programs.filter(([, lacks]) => lacks === undefined);
+      // nobody serves yet, and connections are taken all the same
+      let waiting = get();
+      // Node's and Deno's programs make it non-blocking: the one after them must not see that
+      for (const [name, , argv] of [...there, ...there]) {
+        await makeBlocking(socket);
+        const words = await argv();
+        const app = $({ stdio, nothrow: true, grace: 0 })`${words}`;
+        const said = await Promise.race([waiting, (async () => `exit code ${(await app).exitCode}`)()]);
+        assert.match(said, /^(?:py|cc|no|de)$/, name);
+        assert.is(await get(), said, name);
+        await app.kill();
+        waiting = get();
+      }
+      socket.close();
+      await waiting.catch(() => {});
+    },
+  );
 }
 
-test("an address that this machine does not have is refused in plain words", () => {
-  assert.throws(
-    () => openListenSocket({ host: "203.0.113.1", port: 1 }),
-    /cannot bind 203\.0\.113\.1:1: .*; end the process that holds it, or name another/,
-  );
-  assert.throws(() => openListenSocket({ host: "localhost", port: 1 }), /"localhost" is not an IP/);
-});
+byHand(
+  "an address that this machine does not have, or that another process has, is refused in plain words",
+  async () => {
+    const refused = async (host: string, port: number) => {
+      const socket = await openListenSocket({ host, port }).catch((error: Error) => error.message);
+      return typeof socket === "string" ? socket : "opened";
+    };
+    assert.match(await refused("203.0.113.1", 1), /cannot bind 203\.0\.113\.1:1: EADDRNOTAVAIL/);
+    assert.match(await refused("localhost", 1), /"localhost" is not an IP/);
+    const port = await freePort();
+    const first = await openListenSocket({ host: "127.0.0.1", port });
+    assert.match(await refused("127.0.0.1", port), /EADDRINUSE; end the process that holds it, or name another/);
+    first.close();
+  },
+);
 
 test.run();
