@@ -370,10 +370,11 @@ const always: Handlers = {
 };
 
 function handle(state: State, event: Event): Result {
-  const known = table[state.phase][event.type] ?? always[event.type];
-  if (known) return (known as (state: State, event: Event) => Result)(state, event);
+  const handler = table[state.phase][event.type] ?? always[event.type];
+  if (handler) return (handler as (state: State, event: Event) => Result)(state, event);
   const waits = ["restart", "rollback", "change", "ended"].includes(event.type) && state.phase !== "ending";
-  return [waits ? { ...state, deferred: [...state.deferred, event] } : state, []];
+  const known = event.type === "ended" ? { ...state, lastEnd: event.how } : state;
+  return [waits ? { ...known, deferred: [...state.deferred, event] } : known, []];
 }
 
 function boot(state: State, { current, memory, sha256 }: Extract<Event, { type: "boot" }>): Result {

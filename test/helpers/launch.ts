@@ -7,6 +7,7 @@ import { freePort } from "./ports.ts";
 import { installInto } from "../../lib/launch/launch.ts";
 import type { Publisher } from "./publisher.ts";
 import { runScript, type Running, startScript } from "./run.ts";
+import { current } from "./runtime.ts";
 import { tempDir } from "./tmp.ts";
 
 /** An app that answers with its version and ends in good order at TERM; `extra` runs first. */
@@ -20,6 +21,10 @@ process.on("SIGTERM", () => server.close(() => process.exit(0)));
 `,
   };
 }
+
+/** Why app.listen is not tried by this runtime. */
+export const opensNoSocket =
+  current.kind === "deno" ? "Deno cannot open a socket for another program (app.listen)" : undefined;
 
 export type Deployed = {
   folder: string;

@@ -5,11 +5,14 @@ import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { isAlive } from "../../lib/exec/process-tree.ts";
-import { askPort, type Deployed, deploy } from "../helpers/launch.ts";
+import { askPort, type Deployed, deploy, opensNoSocket } from "../helpers/launch.ts";
 import { openPage } from "../helpers/pages.ts";
 import { makePublisher } from "../helpers/publisher.ts";
+import { testUnless } from "../helpers/skip.ts";
 import { tempDir } from "../helpers/tmp.ts";
 import { slowness, waitFor } from "../helpers/wait.ts";
+
+const listening = testUnless(test, opensNoSocket);
 
 /** The app of the page, to the letter; `first` and `last` are put before and after it. */
 const sample = (await openPage("launchfit.md")).block("// server.mjs");
@@ -53,28 +56,35 @@ function clients(port: number) {
 
 const pidOf = async (app: Deployed) => Number((await app.status())["pid"]);
 
-test("an update and a rollback lose no request, new or on a kept connection, and the old version ends only after the new one answered", async () => {
-  const { publisher, app, running } = await start();
-  const stop = clients(app.port);
-  const first = await pidOf(app);
-  // it takes a while to start
-  await publisher.publish("2", drains("await new Promise((r) => setTimeout(r, 700));"));
-  const checked = await app.control("check");
-  assert.ok(checked.ok, checked.error);
-  assert.match(running.output(), /started 2, process \d+, beside 1[\s\S]*ended 1\n/, "started before the other ended");
-  assert.not.ok(await isAlive(first));
-  assert.is(await app.ask(), "version 2\n");
-  assert.is(app.current(), "releases/my-app-2");
-  assert.ok((await app.control("rollback")).ok);
-  assert.is(await app.ask(), "version 1\n");
-  const answers = await stop();
-  assert.equal(Object.keys(answers).sort(), ["version 1", "version 2"], JSON.stringify(answers));
-  await running.stop();
-  assert.is(await app.ask(), "ECONNREFUSED");
-  await publisher.close();
-});
+listening(
+  "an update and a rollback lose no request, new or on a kept connection, and the old version ends only after the new one answered",
+  async () => {
+    const { publisher, app, running } = await start();
+    const stop = clients(app.port);
+    const first = await pidOf(app);
+    // it takes a while to start
+    await publisher.publish("2", drains("await new Promise((r) => setTimeout(r, 700));"));
+    const checked = await app.control("check");
+    assert.ok(checked.ok, checked.error);
+    assert.match(
+      running.output(),
+      /started 2, process \d+, beside 1[\s\S]*ended 1\n/,
+      "started before the other ended",
+    );
+    assert.not.ok(await isAlive(first));
+    assert.is(await app.ask(), "version 2\n");
+    assert.is(app.current(), "releases/my-app-2");
+    assert.ok((await app.control("rollback")).ok);
+    assert.is(await app.ask(), "version 1\n");
+    const answers = await stop();
+    assert.equal(Object.keys(answers).sort(), ["version 1", "version 2"], JSON.stringify(answers));
+    await running.stop();
+    assert.is(await app.ask(), "ECONNREFUSED");
+    await publisher.close();
+  },
+);
 
-test("a new version that does not answer is ended, and the old one was never touched", async () => {
+listening("a new version that does not answer is ended, and the old one was never touched", async () => {
   const { publisher, app, running } = await start();
   const stop = clients(app.port);
   const first = await pidOf(app);
@@ -127,7 +137,7 @@ createServer(() => {}).listen(process.env.LAUNCHFIT_HEALTH_PORT, "127.0.0.1");`,
   await publisher.close();
 });
 
-test("an app that cannot run twice is replaced as without overlap, and the log says what to write", async () => {
+listening("an app that cannot run twice is replaced as without overlap, and the log says what to write", async () => {
   const { publisher, app, running } = await start();
   const lock = join(tempDir(), "lock");
   const alone = `
@@ -155,52 +165,58 @@ test("an app that cannot run twice is replaced as without overlap, and the log s
   await publisher.close();
 });
 
-test("a launchfit that is killed while two run: the next one ends both, and starts the version that is current", async () => {
-  const { publisher, app, running } = await start({ app: ["grace: 3s"] });
-  // before the switch: the new one is still starting
-  const one = await pidOf(app);
-  await publisher.publish("2", drains("await new Promise((r) => setTimeout(r, 60000));"));
-  void app.control("check").catch(() => {});
-  const [, two] = await running.until(/started 2, process (\d+), beside 1/);
-  running.kill("SIGKILL");
-  await running.exited;
-  const second = await app.launch();
-  assert.match(second.output(), new RegExp(`version 1, process ${one}, was left by a launchfit that was killed`));
-  for (const pid of [one, Number(two)]) assert.not.ok(await isAlive(pid));
-  await waitFor(async () => (await app.ask()) === "version 1\n", { what: "version 1" });
+listening(
+  "a launchfit that is killed while two run: the next one ends both, and starts the version that is current",
+  async () => {
+    const { publisher, app, running } = await start({ app: ["grace: 3s"] });
+    // before the switch: the new one is still starting
+    const one = await pidOf(app);
+    await publisher.publish("2", drains("await new Promise((r) => setTimeout(r, 60000));"));
+    void app.control("check").catch(() => {});
+    const [, two] = await running.until(/started 2, process (\d+), beside 1/);
+    running.kill("SIGKILL");
+    await running.exited;
+    const second = await app.launch();
+    assert.match(second.output(), new RegExp(`version 1, process ${one}, was left by a launchfit that was killed`));
+    for (const pid of [one, Number(two)]) assert.not.ok(await isAlive(pid));
+    await waitFor(async () => (await app.ask()) === "version 1\n", { what: "version 1" });
 
-  // after the switch: the old one still drains
-  const slow = `process.on("SIGTERM", () => setTimeout(() => {}, 5000)); process.exit = () => {};`;
-  await publisher.publish("4", drains("", slow));
-  assert.ok((await app.control("check")).ok);
-  const four = await pidOf(app);
-  await publisher.publish("5", drains());
-  void app.control("check").catch(() => {});
-  const [, five] = await second.until(/started 5, process (\d+), beside 4/);
-  await waitFor(() => app.current() === "releases/my-app-5", { what: "the switch" });
-  second.kill("SIGKILL");
-  await second.exited;
-  const last = await app.launch();
-  for (const pid of [four, Number(five)]) assert.not.ok(await isAlive(pid));
-  await waitFor(async () => (await app.ask()) === "version 5\n", { what: "version 5" });
-  await last.stop();
-  await publisher.close();
-});
+    // after the switch: the old one still drains
+    const slow = `process.on("SIGTERM", () => setTimeout(() => {}, 5000)); process.exit = () => {};`;
+    await publisher.publish("4", drains("", slow));
+    assert.ok((await app.control("check")).ok);
+    const four = await pidOf(app);
+    await publisher.publish("5", drains());
+    void app.control("check").catch(() => {});
+    const [, five] = await second.until(/started 5, process (\d+), beside 4/);
+    await waitFor(() => app.current() === "releases/my-app-5", { what: "the switch" });
+    second.kill("SIGKILL");
+    await second.exited;
+    const last = await app.launch();
+    for (const pid of [four, Number(five)]) assert.not.ok(await isAlive(pid));
+    await waitFor(async () => (await app.ask()) === "version 5\n", { what: "version 5" });
+    await last.stop();
+    await publisher.close();
+  },
+);
 
-test("app.overlap without app.listen, or without a URL that the app answers on it, is refused before anything starts", async () => {
-  const publisher = await makePublisher();
-  await publisher.publish("1", drains());
-  for (const lines of [
-    ["listen: 8081", "health: 'true'"],
-    ["listen: 8081", "health: http://127.0.0.1:8082/"],
-    ["health: http://127.0.0.1:8081/"],
-  ]) {
-    const app = await deploy(publisher, { app: [exec, "overlap: true", ...lines] });
-    const { code, stderr } = await app.tell();
-    assert.is(code, 2);
-    assert.match(stderr, /launchify\.yml: app\.overlap needs app\.listen, and in app\.health a URL/);
-  }
-  await publisher.close();
-});
+listening(
+  "app.overlap without app.listen, or without a URL that the app answers on it, is refused before anything starts",
+  async () => {
+    const publisher = await makePublisher();
+    await publisher.publish("1", drains());
+    for (const lines of [
+      ["listen: 8081", "health: 'true'"],
+      ["listen: 8081", "health: http://127.0.0.1:8082/"],
+      ["health: http://127.0.0.1:8081/"],
+    ]) {
+      const app = await deploy(publisher, { app: [exec, "overlap: true", ...lines] });
+      const { code, stderr } = await app.tell();
+      assert.is(code, 2);
+      assert.match(stderr, /launchify\.yml: app\.overlap needs app\.listen, and in app\.health a URL/);
+    }
+    await publisher.close();
+  },
+);
 
 test.run();

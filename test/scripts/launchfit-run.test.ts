@@ -9,8 +9,9 @@ import * as assert from "uvu/assert";
 import { isAlive } from "../../lib/exec/process-tree.ts";
 import { controlPath } from "../../lib/launch/control.ts";
 import { launchIn } from "../../lib/launch/launch.ts";
-import { deploy, webApp } from "../helpers/launch.ts";
+import { deploy, opensNoSocket, webApp } from "../helpers/launch.ts";
 import { makePublisher } from "../helpers/publisher.ts";
+import { testUnless } from "../helpers/skip.ts";
 import { tempDir } from "../helpers/tmp.ts";
 import { slowness, waitFor } from "../helpers/wait.ts";
 
@@ -69,30 +70,33 @@ test("an app runs, a new version replaces it on check, and the old one can be ha
   await publisher.close();
 });
 
-test("with app.listen, not one request fails while updates and a rollback go on", async () => {
-  const publisher = await freshPublisher();
-  const app = await deploy(publisher, { listen: true });
-  const running = await app.launch();
-  await waitFor(async () => (await app.ask()) === "1", { what: "version 1" });
-  let asking = true;
-  const answers = new Map<string, number>();
-  const client = (async () => {
-    while (asking) {
-      const answer = await app.ask();
-      answers.set(answer, (answers.get(answer) ?? 0) + 1);
+testUnless(test, opensNoSocket)(
+  "with app.listen, not one request fails while updates and a rollback go on",
+  async () => {
+    const publisher = await freshPublisher();
+    const app = await deploy(publisher, { listen: true });
+    const running = await app.launch();
+    await waitFor(async () => (await app.ask()) === "1", { what: "version 1" });
+    let asking = true;
+    const answers = new Map<string, number>();
+    const client = (async () => {
+      while (asking) {
+        const answer = await app.ask();
+        answers.set(answer, (answers.get(answer) ?? 0) + 1);
+      }
+    })();
+    for (const version of ["2", "3"]) {
+      await publisher.publish(version, webApp(version));
+      assert.is((await app.control("check")).ok, true);
     }
-  })();
-  for (const version of ["2", "3"]) {
-    await publisher.publish(version, webApp(version));
-    assert.is((await app.control("check")).ok, true);
-  }
-  assert.is((await app.control("rollback")).ok, true);
-  asking = false;
-  await client;
-  assert.equal([...answers.keys()].sort(), ["1", "2", "3"]);
-  await running.stop();
-  await publisher.close();
-});
+    assert.is((await app.control("rollback")).ok, true);
+    asking = false;
+    await client;
+    assert.equal([...answers.keys()].sort(), ["1", "2", "3"]);
+    await running.stop();
+    await publisher.close();
+  },
+);
 
 test("a release that crashes at once is undone, and not tried again until VERSION changes", async () => {
   const publisher = await freshPublisher();
@@ -354,17 +358,20 @@ test("the new release's own launchify.yml counts with it, the deploy directory's
   await publisher.close();
 });
 
-test("an address that somebody else holds, or a missing app.exec, is told before anything starts", async () => {
-  const other = await deploy(publisher);
-  const running = await other.launch();
-  await waitFor(async () => (await other.ask()) === "1", { what: "the other app" });
-  const app = await deploy(publisher, { app: [`listen: ${other.port}`] });
-  const taken = await app.tell();
-  assert.is(taken.code, 2);
-  assert.match(taken.stderr, /app\.listen: .*EADDRINUSE/);
-  await running.stop();
-  writeFileSync(join(app.folder, "launchify.yml"), "app: { name: my-app }\n");
-  assert.match((await app.tell()).stderr, /app\.exec is missing/);
-});
+testUnless(test, opensNoSocket)(
+  "an address that somebody else holds, or a missing app.exec, is told before anything starts",
+  async () => {
+    const other = await deploy(publisher);
+    const running = await other.launch();
+    await waitFor(async () => (await other.ask()) === "1", { what: "the other app" });
+    const app = await deploy(publisher, { app: [`listen: ${other.port}`] });
+    const taken = await app.tell();
+    assert.is(taken.code, 2);
+    assert.match(taken.stderr, /app\.listen: .*EADDRINUSE/);
+    await running.stop();
+    writeFileSync(join(app.folder, "launchify.yml"), "app: { name: my-app }\n");
+    assert.match((await app.tell()).stderr, /app\.exec is missing/);
+  },
+);
 
 test.run();

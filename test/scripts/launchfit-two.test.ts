@@ -5,7 +5,7 @@ import process from "node:process";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { isAlive } from "../../lib/exec/process-tree.ts";
-import { deploy, webApp } from "../helpers/launch.ts";
+import { deploy, opensNoSocket, webApp } from "../helpers/launch.ts";
 import { freePort } from "../helpers/ports.ts";
 import { makePublisher } from "../helpers/publisher.ts";
 import { runCommand, runScript, type Running, startCommand, startScript } from "../helpers/run.ts";
@@ -70,7 +70,7 @@ test("two directories that follow one web folder are updated at once, each whole
   const apps = [];
   for (const name of ["a", "b"]) {
     mkdirSync(join(base, name));
-    apps.push(await deploy(publisher, { folder: join(base, name), listen: true }));
+    apps.push(await deploy(publisher, { folder: join(base, name), listen: opensNoSocket === undefined }));
   }
   const running = await Promise.all(apps.map((app) => app.launch()));
   for (const version of ["2", "3"]) {
