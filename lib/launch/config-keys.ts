@@ -85,8 +85,11 @@ const appName = changed(
 );
 
 const variableNames = /^[A-Za-z_][A-Za-z0-9_]*$/;
+/** The value of a variable, or the file that holds it. */
+export type Variable = string | { secret_file: string };
+const filePath = y.string({ match: /\S/, what: "the path of a file" });
 const variables = y.record(
-  y.string(),
+  y.either([y.object({ secret_file: filePath }), y.string()], "text, or a map with secret_file") as Schema<Variable>,
   (name) => (variableNames.test(name) ? undefined : `"${name}" is not the name of an environment variable`),
   variableNames,
 );
@@ -160,7 +163,9 @@ export const sections = {
     forever: key(y.boolean(), false as boolean),
     kill: key(signalOrCommand),
     grace: duration("10s"),
-    env: key(variables, {} as Record<string, string>),
+    env: key(variables, {} as Record<string, Variable>),
+    /** Files with lines NAME=VALUE; what stands in env counts more. */
+    env_file: key(y.oneOrMore(filePath), [] as string[]),
     /** Folders taken off an archive's names; without it one, where it holds a configuration. */
     strip: key(y.either([y.just(0), y.just(1)], "0 or 1")),
     /** At an update the new version is started before the old one ends. */

@@ -1,4 +1,6 @@
 import { dirname, join, resolve } from "node:path";
+import { parseEnv } from "node:util";
+import { readSecretFile } from "../config/secrets.ts";
 import { type Config, readConfig } from "../config/yaml.ts";
 import { UsageError } from "../core/errors.ts";
 import { exists } from "../files/files.ts";
@@ -108,7 +110,9 @@ function asWritten(
 }
 
 /** The part of the configuration by which a release is run, in the form in which it is used. */
-export interface AppSettings extends Omit<LaunchConfig["app"], "exec" | "kill" | "listen"> {
+export interface AppSettings extends Omit<LaunchConfig["app"], "exec" | "kill" | "listen" | "env" | "env_file"> {
+  /** With what the files of env_file and secret_file hold. */
+  env: Record<string, string>;
   /** Empty where nothing is to run. */
   exec: string;
   /** How it is ended; TERM and KILL follow. */
@@ -124,12 +128,16 @@ const mustStayAlive = 10_000;
 const noHealth: HealthCheck = { within: mustStayAlive, timeout: mustStayAlive, every: 30_000 };
 
 /**
- * How a release is run.
+ * How a release is run. Reads the files of app.env_file and of secrets in app.env.
  * @param directory the deploy directory, for the message.
  * @param toRun false: only its hooks are; app.exec may be missing.
- * @throws {UsageError} when there is no app.exec, app.listen is wrong, or app.overlap cannot work.
+ * @throws {UsageError} when there is no app.exec, a file cannot be read, app.listen is wrong, or app.overlap cannot work.
  */
-export function appSettings({ app, hooks }: LaunchConfig, directory: string, { toRun = true } = {}): AppSettings {
+export async function appSettings(
+  { app, hooks }: LaunchConfig,
+  directory: string,
+  { toRun = true } = {},
+): Promise<AppSettings> {
   const { exec = "", kill = "TERM", health = noHealth } = app;
   const file = join(directory, "launchify.yml");
   if (exec === "" && toRun)
@@ -143,7 +151,25 @@ export function appSettings({ app, hooks }: LaunchConfig, directory: string, { t
       `${file}: app.overlap needs app.listen, and in app.health a URL with the port of app.listen, by which the ` +
         "new version is asked",
     );
-  return { ...app, exec, kill: signal ? { signal } : { command: kill }, listen, health, hooks };
+  const env = await readEnvironment(app, directory, file);
+  return { ...app, env, exec, kill: signal ? { signal } : { command: kill }, listen, health, hooks };
+}
+
+/** The app's variables; paths start from the deploy directory. */
+async function readEnvironment(
+  { env, env_file }: Pick<LaunchConfig["app"], "env" | "env_file">,
+  directory: string,
+  file: string,
+): Promise<Record<string, string>> {
+  const values: Record<string, string> = {};
+  for (const path of env_file)
+    Object.assign(values, parseEnv(await readSecretFile(resolve(directory, path), `${file}: app.env_file`)));
+  for (const [name, value] of Object.entries(env))
+    values[name] =
+      typeof value === "string"
+        ? value
+        : await readSecretFile(resolve(directory, value.secret_file), `${file}: app.env.${name}`);
+  return values;
 }
 
 /** Whether a URL has the port that is handed to the app. */

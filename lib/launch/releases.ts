@@ -41,7 +41,7 @@ export class Releases {
 
   /** How a version is run. @throws {UsageError} as `appSettings` does. */
   async settings(version: string, options?: { toRun: boolean }): Promise<AppSettings> {
-    return appSettings(await this.config(version), this.deploy.path, options);
+    return await appSettings(await this.config(version), this.deploy.path, options);
   }
 
   /** Of a version's archive, in hex; undefined where nobody remembers it. */

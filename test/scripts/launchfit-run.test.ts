@@ -1,5 +1,5 @@
 import { once } from "node:events";
-import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { createConnection } from "node:net";
 import { join } from "node:path";
 import process from "node:process";
@@ -219,6 +219,32 @@ test("what a launchfit that was killed -9 left is ended before the next one star
   assert.is.not((await app.status())["pid"], pid);
   await next.stop();
   assert.is(await app.ask(), "ECONNREFUSED");
+});
+
+test("what a secret_file and an env_file hold is in the app's environment, and in nothing that launchfit shows", async () => {
+  const app = await deploy(publisher, {
+    app: [
+      `exec: echo "got $KEY $WORD $PORT"; exec node server.js`,
+      "env_file: [words]",
+      `env: { KEY: { secret_file: secret }, PORT: "0" }`,
+      "health: 'true'",
+    ],
+  });
+  writeFileSync(join(app.folder, "secret"), "s3cr3t\n", { mode: 0o600 });
+  writeFileSync(join(app.folder, "words"), '# two\nWORD="a b"\nPORT=1\n', { mode: 0o644 });
+  const refused = await app.tell();
+  assert.is(refused.code, 2);
+  assert.match(
+    refused.stderr,
+    /launchify\.yml: app\.env_file: secret file .*words can be read by everybody; run: chmod/,
+  );
+  chmodSync(join(app.folder, "words"), 0o600);
+  const running = await app.launch();
+  await running.until(/got s3cr3t a b 0\n/);
+  const shown = (await app.tell("config", "--json")).stdout + (await app.tell("status", "--json")).stdout;
+  assert.match(shown, '"secret_file":"secret"');
+  assert.not.match(shown, "s3cr3t");
+  await running.stop();
 });
 
 test("without forever launchfit ends with the app's own exit code; with it the app comes back", async () => {
