@@ -22,11 +22,6 @@ export interface Bucket {
   /** @throws {Failure} when the bus does not answer, or does not permit it */
   get(key: string): Promise<Entry | undefined>;
   /**
-   * All values there are, by key, in one answer.
-   * @throws {Failure} when the bus does not answer, or does not permit it
-   */
-  all(): Promise<Map<string, string>>;
-  /**
    * Write a value; with a revision, only when that is still the key's own (0: there is none).
    * @returns its new revision; undefined when somebody else was faster
    * @throws {Failure} when the bus does not answer, or does not permit it: it may be written all the same, also later
@@ -100,31 +95,6 @@ export async function connectBus(options: BusOptions): Promise<Bus> {
         } catch (error) {
           throw failure(`${about} cannot be read`, error);
         }
-      },
-      async all() {
-        const found = new Map<string, string>();
-        try {
-          const entries = await (await opened).history({ key: ">" });
-          // a server that was killed meanwhile does not know any more that it was asked
-          let [last, isLate] = [performance.now(), false];
-          const timer = setInterval(() => {
-            isLate = performance.now() - last > timeout;
-            if (isLate) entries.stop();
-          }, timeout / 2);
-          try {
-            for await (const entry of entries) {
-              last = performance.now();
-              if (entry.operation === "PUT") found.set(entry.key, entry.string());
-              else found.delete(entry.key);
-            }
-          } finally {
-            clearInterval(timer);
-          }
-          if (isLate) throw new Error("timeout");
-        } catch (error) {
-          throw failure(`${about} cannot be read`, error);
-        }
-        return found;
       },
       async put(key, text, revision) {
         try {

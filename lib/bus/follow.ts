@@ -75,7 +75,7 @@ export function followBucket(
     const going = async () => {
       while (!isClosed()) {
         await followOnce(resolve).catch(onError);
-        await sleep(200);
+        await sleep(200, undefined, { ref: false });
       }
     };
     void going();

@@ -37,12 +37,11 @@ export function permissionsOf({ name, role, groups }: BusUser): Permissions {
         `${api}.STREAM.CREATE.KV_${bucket}`,
         `${api}.STREAM.INFO.KV_${bucket}`,
         `${api}.DIRECT.GET.KV_${bucket}.>`,
-        // all values in one answer
         ...["CREATE", "INFO", "DELETE"].map((verb) => `${api}.CONSUMER.${verb}.KV_${bucket}.>`),
         `$JS.FC.KV_${bucket}.>`,
       ]),
     ],
-    subscribe: ["$KV.reports.*", `_INBOX.${own}.>`],
+    subscribe: [`_INBOX.${own}.>`],
   };
 }
 

@@ -200,12 +200,22 @@ function expandHome(path: string): string {
 
 /** Whether a repo's name fits one of the patterns (`*` stands for anything); no patterns: all do. */
 export function isAllowed(repo: string, patterns: readonly string[]): boolean {
-  return patterns.length === 0 || patterns.some((pattern) => globToRegExp(pattern).test(repo));
+  return patterns.length === 0 || patterns.some((pattern) => fits(repo, pattern));
 }
 
-function globToRegExp(pattern: string): RegExp {
-  const parts = pattern.split("*").map((part) => part.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
-  return new RegExp(`^${parts.join(".*")}$`);
+/** No regular expression: a master reads the patterns of its slaves. */
+function fits(name: string, pattern: string): boolean {
+  const [first = "", ...parts] = pattern.split("*");
+  const last = parts.pop();
+  if (last === undefined) return name === first;
+  if (!name.startsWith(first) || !name.endsWith(last)) return false;
+  let at = first.length;
+  for (const part of parts) {
+    const found = name.indexOf(part, at);
+    if (found < 0) return false;
+    at = found + part.length;
+  }
+  return at <= name.length - last.length;
 }
 
 /** @throws {Refused} for a name that could be more than a name. */

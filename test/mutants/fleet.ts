@@ -64,7 +64,7 @@ export const fleet: Mutation[] = [
   {
     what: "a slave that serves another commit counts as done",
     file: "lib/fleet/master/rollout.ts",
-    from: 'if (sha !== wanted) return failed(`it serves ${sha ?? "nothing"}, not ${wanted}`);',
+    from: 'if (sha !== desired) return failed(`it serves ${sha ?? "nothing"}, not ${desired}`);',
     to: "",
     tests: ["scripts/server-update.test"],
   },

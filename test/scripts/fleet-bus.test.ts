@@ -6,7 +6,7 @@ import { connect, headers } from "@nats-io/transport-node";
 import type { NatsConnection } from "@nats-io/transport-node";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
-import { connectBus } from "../../lib/bus/bus.ts";
+import { type Bucket, connectBus } from "../../lib/bus/bus.ts";
 import { nkeyOf, signNonce } from "../../lib/bus/nkey.ts";
 import { writeKey } from "../../lib/fleet/keys.ts";
 import { type Letter, seal } from "../../lib/fleet/letter.ts";
@@ -214,7 +214,7 @@ testBus(
     ends.push(() => looker.close());
     const [orders, reports] = [looker.bucket("orders"), looker.bucket("reports")];
     const seen = async () => [
-      await orders.all(),
+      await valuesIn(orders),
       await reports.get("web-2"),
       (await orders.get("host.web-2"))?.revision,
     ];
@@ -350,7 +350,7 @@ testBus("one order is for all slaves, or for a group, when it reaches no others"
   ends.push(() => looker.close());
   const orders = async () => {
     const found = new Map<string, string>();
-    for (const [key, text] of await looker.bucket("orders").all()) found.set(key, `${JSON.parse(text).site}`);
+    for (const [key, text] of await valuesIn(looker.bucket("orders"))) found.set(key, `${JSON.parse(text).site}`);
     return found;
   };
   const lines = ["[web]", "bus://web-1", "bus://web-2", "[db]", "bus://db-1"];
@@ -407,6 +407,15 @@ testBus("--status --verify names a slave into whose files somebody wrote", async
   await looker.bucket("orders").put("host.web-1", JSON.stringify({ [questionKey]: text }));
   await one.until(/from the bus: the question is not signed with a key that is known here; compare the keys/);
 });
+
+/** All values of a bucket. */
+async function valuesIn(bucket: Bucket): Promise<Map<string, string>> {
+  const values = new Map<string, string>();
+  await bucket.follow((key, text) => {
+    if (text !== undefined) values.set(key, text);
+  });
+  return new Map(values);
+}
 
 function orderLetter(more: Partial<Letter>, key: KeyObject): string {
   const at = Date.now();

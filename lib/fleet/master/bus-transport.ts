@@ -87,11 +87,10 @@ const pollEvery = 2000;
 /** The bus is connected to when the first slave of it is asked. */
 export function busTransport(options: Options): BusTransport {
   const { key, goodFor, signal, timeout } = options;
-  let opened: Promise<{ bus: Bus; orders: Bucket; reports: Bucket }> | undefined;
-  /** Counts the connections to the bus: what came while there was none has to be read, and orders be put again. */
-  let connection = 0;
-  let loaded: { connection: number; done: Promise<void> } | undefined;
-  /** What was put since the connection stands, by its text. */
+  const answerLimit = Math.max(options.connectTimeout, 2000);
+  let opened: Promise<{ bus: Bus; orders: Bucket; loaded: Promise<void> }> | undefined;
+  let isLoaded = false;
+  /** What was put since the connection stands, by its text: a bus that was killed may have forgotten it. */
   const puts = new Map<string, Promise<void>>();
   /** The newest report of each slave, by its key in the bucket. */
   const texts = new Map<string, string>();
@@ -100,44 +99,35 @@ export function busTransport(options: Options): BusTransport {
   const connect = () =>
     (opened ??= (async () => {
       const access = await readBus(options.via);
-      const more = { name: "master", timeout: Math.max(options.connectTimeout, 2000), onStatus: options.note };
-      const bus = await connectBus({ ...access, ...more });
+      const bus = await connectBus({ ...access, name: "master", timeout: answerLimit, onStatus: options.note });
       await bus.makeBucket("orders");
       // whoever may write one key could remove all others by a message that rolls the bucket up
       await bus.makeBucket("reports", { rollup: false });
-      const reports = bus.bucket("reports");
-      reports.watch("*", (name, text) => {
-        texts.set(name, text);
+      const loaded = bus.bucket("reports").follow((name, text) => {
+        if (text === undefined) texts.delete(name);
+        else texts.set(name, text);
         for (const done of waiting.get(name) ?? []) done();
       });
+      void loaded.then(() => (isLoaded = true));
       bus.onConnect(() => {
-        connection += 1;
         puts.clear();
         wakeAll();
       });
-      return { bus, orders: bus.bucket("orders"), reports };
+      return { bus, orders: bus.bucket("orders"), loaded };
     })().catch((error: unknown) => {
       // the next try connects anew
       opened = undefined;
       throw error;
     }));
 
-  /** Read the reports that there are, once a connection. @throws {Failure} */
+  /** Resolves once the reports that there are were read. @throws {Failure} */
   async function load(): Promise<void> {
-    const { reports } = await connect();
-    if (loaded?.connection === connection) return await loaded.done;
-    const now = { connection, done: read() };
-    loaded = now;
-    await now.done.catch((error: unknown) => {
-      if (loaded === now) loaded = undefined;
-      throw error;
-    });
-
-    async function read(): Promise<void> {
-      const before = new Map(texts);
-      // one that came meanwhile is newer
-      for (const [name, text] of await reports.all()) if (texts.get(name) === before.get(name)) texts.set(name, text);
-    }
+    const { loaded } = await connect();
+    if (isLoaded) return;
+    const late = new AbortController();
+    await Promise.race([loaded, pause(answerLimit, late.signal)]);
+    late.abort();
+    if (!isLoaded) throw new Failure("the bus does not say what its slaves have reported: timeout");
   }
 
   /** The newest report of a slave. @throws {Failure} for one that is not its own */
@@ -238,10 +228,8 @@ export function busTransport(options: Options): BusTransport {
         return undefined;
       }
       const chosen = new Set(targets.map(({ slave }) => nameOnBus(slave)));
-      const reads = (name: string) => {
-        const groups = contentOf(texts.get(name) ?? "")["groups"];
-        return group === undefined || (Array.isArray(groups) && groups.includes(group));
-      };
+      const groupsOf = (name: string) => contentOf(texts.get(name) ?? "")["groups"];
+      const reads = (name: string) => group === undefined || [groupsOf(name)].flat().includes(group);
       if ([...texts.keys()].some((name) => !chosen.has(name) && reads(name))) return undefined;
       const members = targets.filter(({ slave }) => reads(nameOnBus(slave)));
       const name = group === undefined ? everybody : targetOfGroup(group);

@@ -64,16 +64,12 @@ export async function servesCommit(
   transport: Transport,
   target: Target,
   repo: string,
-  wanted: Commit,
+  { sha, branch }: Commit,
 ): Promise<boolean> {
   try {
     const { repos } = await transport.report(target, { repo });
     const served = repos.find((each) => each.repo === repo);
-    return (
-      served?.sha === wanted.sha &&
-      served.pending !== true &&
-      (wanted.branch === undefined || served.branch === wanted.branch)
-    );
+    return served?.sha === sha && served.pending !== true && (branch === undefined || served.branch === branch);
   } catch (error) {
     if (error instanceof Failure) return false;
     throw error;
@@ -81,15 +77,18 @@ export async function servesCommit(
 }
 
 /** Pure: how an order ended, if it did. */
-export function resultOf(order: string, told: OrderState | undefined, { sha: wanted }: Commit): Result | undefined {
+export function resultOf(
+  order: { digest: string; at: number },
+  told: OrderState | undefined,
+  { sha: desired }: Commit,
+): Result | undefined {
   if (told === undefined) return undefined;
   const { state, before, sha, error = "it failed" } = told;
   const failed = (why: string): Result => ({ ...failure(why), before, sha });
-  if (told.digest !== digestOf(order))
-    return told.at > contentOf(order).at ? failed("a newer order took its place") : undefined;
+  if (told.digest !== order.digest) return told.at > order.at ? failed("a newer order took its place") : undefined;
   if (state === "failed" || state === "refused") return failed(error);
   if (state !== "done") return undefined;
-  if (sha !== wanted) return failed(`it serves ${sha ?? "nothing"}, not ${wanted}`);
+  if (sha !== desired) return failed(`it serves ${sha ?? "nothing"}, not ${desired}`);
   return { ok: true, answer: sha === before ? "up to date" : "done", before, sha };
 }
 
@@ -174,13 +173,15 @@ async function updateOne(target: Target, options: FanOutOptions): Promise<Result
   await transport.send(target, repo, order);
   if (!wait) return { ok: true, answer: "accepted" };
   const started = performance.now();
+  const sent = { digest: digestOf(order), at: contentOf(order).at };
   for await (const told of transport.follow(target, repo, order)) {
     const state = told instanceof Error ? undefined : told;
-    const result = resultOf(order, state, options);
+    const result = resultOf(sent, state, options);
     if (result) return result;
     if (signal.aborted) break;
     if (performance.now() - started <= waitLimit) continue;
-    throw told instanceof Error ? told : new Failure(`still ${state?.state ?? "at work"} after ${waitLimit / 1000} s`);
+    const at = state?.digest === sent.digest ? state.state : "at work";
+    throw told instanceof Error ? told : new Failure(`still ${at} after ${waitLimit / 1000} s`);
   }
   throw new Failure("interrupted");
 }

@@ -189,7 +189,6 @@ export function followBus(slave: Slave, settings: BusSettings): { close(): Promi
   /** Write what is now; what changes meanwhile is written after it. */
   const report = inTurn(async () => {
     if (closed) return;
-    await new Promise((resolve) => setTimeout(resolve, settle));
     const now = await inventory.report();
     const repos = now.repos.map((each) => {
       const same = verified?.repos.find(({ repo, sha }) => repo === each.repo && sha === each.sha);
@@ -203,7 +202,7 @@ export function followBus(slave: Slave, settings: BusSettings): { close(): Promi
     const times = { at: now.at, until: now.at + offAfter };
     const letter = seal({ ...content, kind: "answer", to: everybody, ...times }, identity);
     await (await opened).reports.put(key, letter);
-  });
+  }, settle);
 
   return {
     async close() {
@@ -217,8 +216,11 @@ export function followBus(slave: Slave, settings: BusSettings): { close(): Promi
   };
 }
 
-/** Work that is done once more when it was asked for meanwhile; then only what the last time said counts. */
-function inTurn(work: () => Promise<void>): () => Promise<void> {
+/**
+ * Work that is done once more when it was asked for meanwhile; then only what the last time said counts.
+ * @param delay milliseconds in which those who ask share one time
+ */
+function inTurn(work: () => Promise<void>, delay = 0): () => Promise<void> {
   let [isWorking, isStale] = [false, false];
   return async () => {
     isStale = true;
@@ -226,6 +228,7 @@ function inTurn(work: () => Promise<void>): () => Promise<void> {
     isWorking = true;
     try {
       while (isStale) {
+        await new Promise((resolve) => setTimeout(resolve, delay));
         isStale = false;
         await work().catch((error: unknown) => {
           if (!isStale) throw error;

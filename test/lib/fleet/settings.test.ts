@@ -31,6 +31,16 @@ test("patterns of allowed repos are whole names", () => {
   assert.ok(isAllowed("app-x", ["site", "app-*"]));
   assert.not.ok(isAllowed("my-app-x", ["app-*"]));
   assert.not.ok(isAllowed("appAx", ["app.x"]));
+  for (const pattern of ["a-b-c", "*", "a*", "*c", "a*c", "a*b*c", "**-**"])
+    assert.ok(isAllowed("a-b-c", [pattern]), pattern);
+  for (const pattern of ["", "a", "a*d", "a-b*b-c", "*a-b", "a*c*c"])
+    assert.not.ok(isAllowed("a-b-c", [pattern]), pattern);
+});
+
+test("a pattern of a slave that means harm costs its master no time", () => {
+  const begin = performance.now();
+  assert.not.ok(isAllowed("a".repeat(100), [`${"*a".repeat(50)}*b*c`]));
+  assert.ok(performance.now() - begin < 1000);
 });
 
 test.run();
