@@ -275,6 +275,36 @@ Exit codes
   },
 });
 
+export const deploy = defineCommand({
+  usage: `
+launchfit deploy: make a release of a folder, and change to it, without a web folder or a key
+
+Usage
+  launchfit deploy DIR FOLDER [flags]
+
+Operands
+  DIR     the deploy directory: its launchify.yml names the app, and says updates: false
+  FOLDER  what the build made; files that have not changed are links to the release before
+
+Flags
+  --as VERSION  dotted hexadecimal; default: the time, as 20261124.101500
+
+Examples
+  launchfit deploy /srv/app dist               the launchfit that runs there starts it, watches it, undoes it
+  launchfit deploy /srv/app dist --as 1.23.4a  as this version
+
+Exit codes
+  1  it did not hold up, and the version before runs again; the reason and the health answer are printed
+`,
+  run: async ({ flags, args: [directory = "", folder = ""], terminal, signal }) => {
+    const { deployFolder } = await import("../lib/launch/launch.ts");
+    const options = { version: flags.as, signal, note: (line: string) => terminal.note(line) };
+    const done = await deployFolder(directory, folder, options);
+    terminal.print(done.result);
+    terminal.printJson(done);
+  },
+});
+
 export const fetch = defineCommand({
   usage: `
 launchfit fetch: download and verify a new version into releases/, without switching to it

@@ -6,6 +6,7 @@ import { didYouMean } from "../lib/core/names.ts";
 import {
   check,
   config,
+  deploy,
   fetch,
   folderFlag,
   installOptions,
@@ -23,6 +24,7 @@ import {
 const subcommands = {
   check,
   config,
+  deploy,
   fetch,
   list,
   log,

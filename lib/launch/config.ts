@@ -131,7 +131,7 @@ const noHealth: HealthCheck = { within: mustStayAlive, timeout: mustStayAlive, e
  * How a release is run. Reads the files of app.env_file and of secrets in app.env.
  * @param directory the deploy directory, for the message.
  * @param toRun false: only its hooks are; app.exec may be missing.
- * @throws {UsageError} when there is no app.exec, a file cannot be read, app.listen is wrong, or app.overlap cannot work.
+ * @throws {UsageError} when there is no app.exec, a file cannot be read, app.listen is wrong, app.overlap cannot work.
  */
 export async function appSettings(
   { app, hooks }: LaunchConfig,

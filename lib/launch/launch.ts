@@ -14,6 +14,7 @@ import { otherOwner, readStatus, runAsOwner, type Status } from "./status.ts";
 /** What `launchfit` and its commands do in a deploy directory. */
 
 export { type Installed, installInto } from "./install.ts";
+export { type Deployed, deployFolder } from "./deploy.ts";
 export { launchIn } from "./launcher.ts";
 export { notifyTest } from "./messages.ts";
 export type { InstallOptions } from "./session.ts";

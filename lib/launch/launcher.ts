@@ -15,7 +15,7 @@ import { Messages } from "./messages.ts";
 import { CannotRunBeside, Runner } from "./runner.ts";
 import { knownState, type LauncherStateFile, openLauncherState } from "./state.ts";
 import { describeStatus, type Status } from "./status.ts";
-import { chooseRollback, look, sha256Of } from "./update.ts";
+import { chooseRollback, look, prepareChange, sha256Of } from "./update.ts";
 
 export interface LauncherOptions extends InstallOptions {
   /** Aborting it ends the app, then launchfit; it also ends a download under way. */
@@ -163,10 +163,25 @@ export class Launcher {
    * Ask for a check, a restart, a rollback; the answer comes with the verdict.
    * @throws {Failure} when it is a bad one.
    */
-  async ask(request: { type: "check" | "restart" } | { type: "rollback"; version?: string | undefined }) {
+  ask(request: { type: "check" | "restart" } | { type: "rollback"; version?: string | undefined }) {
+    return this.answerTo((id) => this.tell({ ...request, id }));
+  }
+
+  /**
+   * Change to an installed version; the answer comes with the verdict.
+   * @throws {Failure} when it does not hold up, or one of its first hooks fails.
+   */
+  async switch(to: string) {
+    const { releases, runs, log } = this.#parts;
+    const { signal } = this.#options.stopping;
+    const { overlap } = await prepareChange(releases, this.#state.version, to, { toRun: runs, log: log.own, signal });
+    return await this.answerTo((asker) => this.tell({ type: "change", to, overlap, asker, sha256: {} }));
+  }
+
+  private async answerTo(tell: (id: number) => void) {
     const id = ++this.#requests;
     const answered = new Promise<Answer>((resolve) => this.#asked.set(id, resolve));
-    this.tell({ ...request, id });
+    tell(id);
     const answer = await answered;
     if (!answer.ok) throw errorOf(answer);
     const { ok: _, ...rest } = answer;
@@ -388,6 +403,12 @@ export class Launcher {
     rollback: ({ version }) => {
       if (version !== undefined && typeof version !== "string") throw new UsageError("version is text");
       return this.ask({ type: "rollback", version });
+    },
+    switch: async ({ version }) => {
+      const installed = await this.#parts.releases.installed();
+      if (typeof version !== "string" || !installed.includes(version))
+        throw new UsageError(`version is one of ${installed.join(", ")}`);
+      return await this.switch(version);
     },
     list: async () => {
       const { releases } = this.#parts;

@@ -1,6 +1,7 @@
 import { exitCodeOf, Failure, messageOf, UsageError } from "../core/errors.ts";
 import { findUpdate } from "./find-update.ts";
 import { addRelease, recordDone } from "./install.ts";
+import type { AppSettings } from "./config.ts";
 import type { Releases } from "./releases.ts";
 import { type InstallOptions, openSession } from "./session.ts";
 import { ReleaseFailed, runHook } from "./hooks.ts";
@@ -47,18 +48,13 @@ export async function look({ releases, memory, install, toRun, log, signal }: Lo
       // others need not wait for the hooks and the app
       session.close();
     }
-    // nothing is touched for a version that could not be started
-    const settings = await releases.settings(to, { toRun });
-    const folder = await releases.folderOf(to);
-    const hook = { version: to, releaseDir: folder, previous: before, log, signal };
-    await runHook("before_symlink", settings, { ...hook, cwd: folder });
-    await runHook("before_restart", settings, { ...hook, cwd: releases.deploy.path });
+    const { overlap } = await prepareChange(releases, before, to, { toRun, log, signal });
     const now = await releases.current();
     return {
       kind: "ready",
       to,
       renamed: before === to ? now : undefined,
-      overlap: settings.overlap,
+      overlap,
       sha256: await sha256Of(releases, to),
       offered,
     };
@@ -78,6 +74,21 @@ export async function look({ releases, memory, install, toRun, log, signal }: Lo
       sha256: isRelease ? await releases.sha256Of(to) : undefined,
     };
   }
+}
+
+/** What a version does before it takes the place of another: nothing is touched for one that could not be started. */
+export async function prepareChange(
+  releases: Releases,
+  previous: string,
+  version: string,
+  { toRun, log, signal }: Pick<LookOptions, "toRun" | "log" | "signal">,
+): Promise<AppSettings> {
+  const settings = await releases.settings(version, { toRun });
+  const releaseDir = await releases.folderOf(version);
+  const hook = { version, releaseDir, previous, log, signal };
+  await runHook("before_symlink", settings, { ...hook, cwd: releaseDir });
+  await runHook("before_restart", settings, { ...hook, cwd: releases.deploy.path });
+  return settings;
 }
 
 /** Of the archives of the current version and another. */

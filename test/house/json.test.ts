@@ -249,6 +249,9 @@ test("launchfit", async () => {
   const next = await app.launch();
   await next.stop();
   await appendFile(join(app.folder, "launchify.yml"), "notify: [{ command: 'true' }, { command: 'false' }]\n");
+  const plain = tempDir();
+  await writeFile(join(plain, "launchify.yml"), "app: { name: my-app }\nupdates: false\n");
+  await compare("launchfit deploy", "launchfit", ["deploy", plain, join(app.folder, "current/")]);
   await compare("launchfit notify test", "launchfit", ["notify", "test", ...dir]);
   await publisher.close();
 });
