@@ -220,6 +220,11 @@ Exit codes
     const change = add ? { add, root: flags.root } : { retire: key };
     const file = await changeKeys(flags.out, change, signing, flags.expires);
     terminal.print(`KEYS ${file.keys?.serial}: ${file.keys?.keys.join(", ")}`);
+    if ((file.keys?.keys.length ?? 0) > 1 && file.keys?.roots.length === 0)
+      terminal.note(
+        "whoever steals one of these keys can retire the others; a key that is kept offline prevents that: " +
+          "release keygen --out root.asc; release keys add root.asc --root --key KEY",
+      );
     terminal.note(`upload ${flags.out}, keys/ and KEY.asc included`);
     terminal.printJson(file);
   },

@@ -74,5 +74,5 @@ export function formatSize(bytes: number): string {
     value /= 1024;
     power += 1;
   }
-  return power === 0 ? `${value} B` : `${value.toFixed(value < 10 ? 1 : 0)} ${sizeUnits[power]}B`;
+  return power === 0 ? `${Math.round(value)} B` : `${value.toFixed(value < 10 ? 1 : 0)} ${sizeUnits[power]}B`;
 }

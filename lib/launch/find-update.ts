@@ -52,7 +52,17 @@ interface Known {
  */
 export async function findUpdate(session: Session, { conditional = false } = {}): Promise<Update> {
   const { deploy, state, config, options } = session;
-  const answers = await askFolders(session, conditional);
+  const asked = await askFolders(session, conditional);
+  // all by the keys of the end: what the last one showed of them holds for the first one, too
+  const answers = asked.map((answer): Answer => {
+    if (!("version" in answer) || !answer.version) return answer;
+    try {
+      session.trust.checkSigner(answer.folder, answer.version);
+      return answer;
+    } catch (error) {
+      return { folder: answer.folder, error };
+    }
+  });
   const { update, passedOver } = planUpdate(answers, {
     state,
     app: config.app.name,

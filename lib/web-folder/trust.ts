@@ -17,7 +17,13 @@ import { collectKeys, fullFingerprint, keysInRing, readKeyFile } from "./key-sou
 import { KeyStore } from "./key-store.ts";
 import { choosePins, firstUse, type TrustOptions } from "./pinning.ts";
 import type { VersionFile } from "./version-file.ts";
-import { type UnverifiedStep, type UnverifiedVersion, verifyBytes, type WebFolder } from "./web-folder.ts";
+import {
+  type SignedVersion,
+  type UnverifiedStep,
+  type UnverifiedVersion,
+  verifyBytes,
+  type WebFolder,
+} from "./web-folder.ts";
 
 export type { TrustOptions } from "./pinning.ts";
 export { checkGiven } from "./key-sources.ts";
@@ -166,6 +172,19 @@ export class Trust {
       checkKeyLines(this.#set, file, name);
       return verified;
     });
+  }
+
+  /**
+   * Judge a verified VERSION by the keys of now: another web folder may have shown since that they changed.
+   * @throws {Refused} with the reason.
+   */
+  checkSigner(folder: WebFolder, { file, signature }: Pick<SignedVersion, "file" | "signature">): void {
+    const name = folder.name("VERSION");
+    const { serial } = this.#set;
+    if (signature && !this.signers.some((key) => fingerprintOf(key) === signature.fingerprint))
+      throw new Refused(`${name} is signed by ${signature.fingerprint}, which signs no more since KEYS ${serial}`);
+    if (!signature && serial > 0) throw new Refused(`${name}: VERSION.sig is missing; KEYS ${serial} requires it`);
+    if (signature) checkKeyLines(this.#set, file, name);
   }
 
   /** A release was accepted: what a first use has found counts from now on. */

@@ -247,6 +247,33 @@ test("a folder goes neither back behind the keys that were followed, nor off ano
   assert.is(await serial(), 1);
 });
 
+test("a mirror with a retired key, which answers before the good one shows that, is passed over at once", async () => {
+  const { web, put, launchfit, deploy } = await scene();
+  await put("2", lines(1, [a, b]), [a, b], [a, b]);
+  assert.is((await launchfit()).code, 0);
+  await put("3", lines(2, [b], { revoked: [a] }), [b], [b]);
+  const good = await serveFolder(await keepCopy(web.path));
+  served.push(good);
+  good.on(async (_request, _response, name) => {
+    if (name === "VERSION") await waitFor(() => web.asked.includes("VERSION.sig"));
+    if (name === "VERSION") await new Promise((resolve) => setTimeout(resolve, 500));
+    return false;
+  });
+  // the thief of the old key dates a VERSION later than the publisher's
+  await put("8", lines(1, [a, b]), [a]);
+  const config = join(deploy, "launchify.yml");
+  const text = await readFile(config, "utf8");
+  await writeFile(config, text.replace(/server: .*/, `server: ["${web.url}", "${good.url}"]`));
+  web.asked.length = 0;
+  const { code, told } = await launchfit();
+  assert.is(code, 0, told);
+  assert.match(
+    told,
+    `VERSION is signed by ${a.fingerprint}, which signs no more since KEYS 2; another server is taken`,
+  );
+  assert.is(await installedVersion(deploy), "3");
+});
+
 test("with a ROOT a thief of the release key changes no keys, and the ROOT takes the key away", async () => {
   const { put, launchfit, serial, deploy } = await scene();
   await put("2", lines(1, [a], { roots: [root] }), [a], [a, root]);
