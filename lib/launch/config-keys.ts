@@ -142,15 +142,15 @@ const fingerprints = changed(
 const gpgKeys = { key: key(fingerprints, [] as string[]) };
 const gpg = changed(mapOf(gpgKeys), ({ key: pins }) => ({ key: (pins as string[]) ?? [] }));
 
-/** What launchfit can hand over: an address with a port. */
-function portOf(text: string): string {
-  if ("port" in parseListen(text)) return text;
-  throw new Error(`"${text}" has no port; write 8080 or 127.0.0.1:8080`);
+/** What launchfit can hand over. */
+function addressOf(text: string): string {
+  parseListen(text);
+  return text;
 }
 
-const portJson = {
+const addressJson = {
   ...{ type: ["string", "integer"], minimum: 0, maximum: 65535 },
-  pattern: String.raw`^(?:(?:\[[0-9a-fA-F:.]+\]|[^:[\]]*):)?\d{1,5}$`,
+  pattern: String.raw`^(?:(?:(?:\[[0-9a-fA-F:.]+\]|[^:[\]]*):)?\d{1,5}|(?:unix:)?/.+)$`,
 };
 
 const serverUrl = y.string({ match: /^(?:https?|file):\/\//, what: "an https, http or file URL" });
@@ -170,7 +170,18 @@ export const sections = {
     strip: key(y.either([y.just(0), y.just(1)], "0 or 1")),
     /** At an update the new version is started before the old one ends. */
     overlap: key(y.boolean(), false as boolean),
-    listen: key(alsoJson(changed(y.string({ what: "a port, or an address as 127.0.0.1:8080" }), portOf), portJson)),
+    listen: key(
+      alsoJson(
+        changed(y.string({ what: "a port, 127.0.0.1:8080, or unix:/run/my-app.socket" }), addressOf),
+        addressJson,
+      ),
+    ),
+    /** Of a socket in the file system: its rights, and the group that may connect. */
+    listen_mode: key(
+      alsoJson(y.string({ match: /^0?[0-7]{3}$/, what: "a mode as 660" }), { type: ["string", "integer"] }),
+      "660",
+    ),
+    listen_group: key(y.string({ match: /^[a-z_][a-z0-9_-]*$/, what: "a group" })),
     health: key(health, undefined as HealthCheck | undefined, { parts: healthKeys }),
   },
   updates: {

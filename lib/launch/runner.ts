@@ -1,6 +1,6 @@
 import { Failure, messageOf } from "../core/errors.ts";
 import { sh } from "../exec/exec.ts";
-import { formatListen, type Listen } from "../http/server.ts";
+import { formatListen } from "../http/server.ts";
 import type { AppSettings } from "./config.ts";
 import type { Releases } from "./releases.ts";
 import { type App, type AppEnd, type AppProcesses, type EndOptions } from "./app.ts";
@@ -106,7 +106,7 @@ export class Runner {
   private async start(version: string): Promise<void> {
     this.app = undefined;
     const settings = await this.#options.releases.settings(version);
-    const socket = await this.socketFor(settings.listen);
+    const socket = await this.socketFor(settings);
     this.app = await this.spawn(version, settings, socket && { socket, isShared: false });
     this.#options.log.own(`started ${version}, process ${this.app.pid}`);
   }
@@ -215,12 +215,15 @@ export class Runner {
   }
 
   /** Opened once, and kept over all restarts. */
-  private async socketFor(listen: Listen | undefined): Promise<ListenSocket | undefined> {
+  private async socketFor({ listen, ...rights }: AppSettings): Promise<ListenSocket | undefined> {
     const name = listen && formatListen(listen);
     if (this.#socket?.name === name) return this.#socket?.socket;
     this.close();
     if (!listen || !name) return undefined;
-    this.#socket = { name, socket: await openListenSocket(listen) };
+    this.#socket = {
+      name,
+      socket: await openListenSocket(listen, { mode: rights.listen_mode, group: rights.listen_group }),
+    };
     return this.#socket.socket;
   }
 }

@@ -1,5 +1,6 @@
-import { writeFileSync } from "node:fs";
+import { statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import process from "node:process";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { $ } from "../../../lib/exec/exec.ts";
@@ -112,6 +113,37 @@ byHand(
     const first = await openListenSocket({ host: "127.0.0.1", port });
     assert.match(await refused("127.0.0.1", port), /EADDRINUSE; end the process that holds it, or name another/);
     first.close();
+  },
+);
+
+byHand(
+  "a Unix socket has its mode before anybody can connect, and replaces the file of a killed launchfit",
+  async () => {
+    const path = join(tempDir(), "socket");
+    const rights = { mode: "640", group: `${process.getgid?.()}` };
+    const socket = await openListenSocket({ path }, rights);
+    assert.is(statSync(path).mode & 0o777, 0o640);
+    await makeBlocking(socket);
+    const serve = 'require("http").createServer((_, r) => r.end("served")).listen({ fd: 3 })';
+    const app = $({ stdio: ["ignore", "ignore", "ignore", socket.fd], nothrow: true, grace: 0 })`node -e ${serve}`;
+    const asked = await runCommand(["curl", "-s", "--unix-socket", path, "http://x/"]);
+    assert.is(asked.stdout, "served");
+    const taken = () =>
+    openListenSocket({ path }).then(
+      () => "opened",
+      (error: Error) => error.message,
+    );
+    assert.match(await taken(), "EADDRINUSE");
+    await app.kill();
+    socket.close();
+    // what a killed process leaves
+    const leave = `import socket, sys; socket.socket(socket.AF_UNIX).bind(sys.argv[1])`;
+    if (python === undefined) await runCommand(["python3", "-c", leave, path], { expect: 0 });
+    const next = await openListenSocket({ path }, rights);
+    assert.is(statSync(path).mode & 0o777, 0o640);
+    next.close();
+    writeFileSync(path, "a file of somebody's");
+    assert.match(await taken(), "EADDRINUSE");
   },
 );
 
