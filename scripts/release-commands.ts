@@ -57,13 +57,15 @@ Flags
 ${out}
 ${keyFlags}
 ${expires}
+  --server URL  where clients look from now on, in place of the address that they have; "" takes that back
 
 Examples
-  release refresh               before VERSION expires; from cron, once a month
-  release refresh --expires 1d  for a folder that is refreshed every hour
+  release refresh                                      before VERSION expires; from cron, once a month
+  release refresh --expires 1d                         for a folder that is refreshed every hour
+  release refresh --server https://example.org/updates  the web folder moves; keep the old address for the absent
 `,
   async run({ flags, terminal }) {
-    const file = await refresh(flags.out, await signers({ flags, terminal }), flags.expires);
+    const file = await refresh(flags.out, await signers({ flags, terminal }), flags.expires, flags.server);
     // cron mails what is printed
     if (!terminal.quiet) terminal.print(`${flags.out}/VERSION is good until ${seconds(file.expires)}`);
     terminal.printJson(file);

@@ -188,7 +188,16 @@ async function recordAccepted(session: Session, update: Update, archive: Verifie
   await trust.accept();
   let { state } = session;
   const [offer] = update.offers;
-  if (offer) state = accepted(state, offer, archive, options);
+  if (offer) {
+    const before = state;
+    state = accepted(state, offer, archive, options);
+    const { server } = session.config.updates;
+    const from = session.folders.map(({ url }) => url);
+    const moved = offer.signature && movedTo(offer.file.server, from, options.note);
+    if (moved !== undefined) state = { ...state, moved: { from: server, to: moved } };
+    // an edit of launchify.yml ends it
+    else if (before.moved && before.moved.from.join() !== server.join()) delete state.moved;
+  }
   if (Object.keys(state.versions).length > maxVersions) {
     const installed = await installedReleases(deploy);
     const versions = installed.map((name) => name.slice(update.app.length + 1));
@@ -198,6 +207,28 @@ async function recordAccepted(session: Session, update: Update, archive: Verifie
   session.state = { ...state, pin: [...trust.pins] };
   await writeState(deploy, session.state);
 }
+
+/**
+ * Where a directory looks from now on; undefined: where it does. What was https stays https. Pure.
+ * @param note gets what changes, which people should know.
+ */
+export function movedTo(
+  server: string | undefined,
+  from: readonly string[],
+  note: (line: string) => void,
+): string | undefined {
+  const to = server === undefined ? undefined : folderUrl(server);
+  if (to === undefined || from.includes(to)) return undefined;
+  const said = `VERSION of ${from.map(hostOf).join(", ")} names the SERVER ${to}`;
+  if (to.startsWith("http:") && from.some((url) => !url.startsWith("http:"))) {
+    note(`${said}, which is not https: it is not followed`);
+    return undefined;
+  }
+  note(`${said}: updates come from there now, until updates.server in launchify.yml is edited`);
+  return to;
+}
+
+const hostOf = (url: string) => new URL(url).host || url;
 
 /** Everything that VERSION asks for is done: the next conditional look need not read it again. */
 export async function recordDone(session: Session, update: Update): Promise<void> {

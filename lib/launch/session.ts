@@ -57,7 +57,9 @@ export async function openSession(
   assertUpdates(deploy, config);
   const { signal, onProgress, note } = options;
   const lock = await acquireLock(deploy.fetchLock, { what, wait: true, signal });
-  const folders = updates.server.map(
+  const { moved } = await readState(deploy);
+  const servers = moved?.from.join() === updates.server.join() ? [moved.to] : updates.server;
+  const folders = servers.map(
     (url) =>
       new WebFolder(url, {
         temporary: deploy.temporary,

@@ -99,6 +99,8 @@ export interface LaunchState extends Accepted {
   pin?: string[];
   /** The web folders that were asked last: an edit of launchify.yml cannot drop them without a word. */
   server?: string[];
+  /** The address that a signed VERSION named, while launchify.yml says what it said then. */
+  moved?: { from: string[]; to: string };
   /** VERSION's ETag by web folder, as of the last time when nothing was left to do. */
   etags: Record<string, string>;
 }
@@ -127,9 +129,9 @@ export function knownState(place: Place): Promise<LaunchState> {
 
 /** Written in one order of keys, so that the same state is the same file, and is then left alone. */
 export async function writeState(place: Place, state: LaunchState): Promise<void> {
-  const { app, pin, server, versionSigned, expires, floor, versions, etags } = state;
+  const { app, pin, server, moved, versionSigned, expires, floor, versions, etags } = state;
   const file = fileOf(place);
-  file.value = { app, pin, server, versionSigned, expires, floor, versions, etags } as LaunchState;
+  file.value = { app, pin, server, moved, versionSigned, expires, floor, versions, etags } as LaunchState;
   await file.save({});
 }
 

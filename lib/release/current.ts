@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import { Refused, UsageError } from "../core/errors.ts";
+import { folderUrl } from "../web-folder/web-folder.ts";
 import type { CurrentLine, VersionFile } from "../web-folder/version-file.ts";
 import { assertThere, changeVersion, checkSigners, readVersion, writeVersion } from "./folder.ts";
 import { type Archive, archivesIn, digestOf, signArchive } from "./archives.ts";
@@ -35,9 +36,24 @@ export async function signCurrent(out: string, { current }: VersionFile, signers
   }
 }
 
-/** `release refresh`: the same VERSION with a new DATE and EXPIRES. */
-export async function refresh(out: string, signers: readonly Signer[], expires?: number): Promise<VersionFile> {
-  return await editVersion(out, signers, expires, async (file) => file);
+/**
+ * `release refresh`: the same VERSION with a new DATE and EXPIRES.
+ * @param server where clients look from now on; empty: where they do.
+ * @throws {UsageError} when that is not an address that clients follow.
+ */
+export async function refresh(
+  out: string,
+  signers: readonly Signer[],
+  expires?: number,
+  server?: string,
+): Promise<VersionFile> {
+  const address = server ? folderUrl(server) : undefined;
+  if (address !== undefined && !address.startsWith("http"))
+    throw new UsageError(`"${server}": clients follow an https or http address`);
+  return await editVersion(out, signers, expires, async ({ server: before, ...file }) => {
+    const next = server === undefined ? before : address;
+    return next === undefined ? file : { ...file, server: next };
+  });
 }
 
 /**

@@ -177,6 +177,7 @@ function nextVersion(
     current: [...others, line].sort((a, b) => ((a.platform ?? "") < (b.platform ?? "") ? -1 : 1)),
     app,
     ...(release === undefined ? {} : { release }),
+    ...(before?.server === undefined ? {} : { server: before.server }),
     ...(before?.keys ? { keys: before.keys } : {}),
     date,
     expires: new Date(date.getTime() + expires),

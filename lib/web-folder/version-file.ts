@@ -9,6 +9,7 @@ import { Refused, UsageError } from "../core/errors.ts";
  *     SHA256 9f86…
  *     SIZE 123456
  *     APP my-app
+ *     SERVER https://example.org/app-updates/
  *     RELEASE icecream-soda-popsticle
  *     DATE 2026-11-20T10:15:00Z
  *     EXPIRES 2027-02-18T10:15:00Z
@@ -26,6 +27,8 @@ export interface VersionFile {
   /** What people call this release. */
   release?: string;
   app?: string;
+  /** Where clients look from now on, in place of the address that they have. */
+  server?: string;
   /** When it was signed. */
   date?: Date;
   /** When it stops being news. */
@@ -132,10 +135,13 @@ export function parseVersionFile(text: string, name: string): VersionFile {
       if (word === "PLATFORM") last.platform = take(/^[a-z0-9][a-z0-9_-]{0,40}$/, "a platform's name");
       if (word === "SHA256") last.sha256 = take(/^[0-9a-f]{64}$/i, "64 hex digits").toLowerCase();
       if (word === "SIZE") last.size = Number(take(/^\d{1,15}$/, "a number of bytes"));
-    } else if (["APP", "RELEASE", "DATE", "EXPIRES", "KEYS"].includes(word)) {
+    } else if (["APP", "SERVER", "RELEASE", "DATE", "EXPIRES", "KEYS"].includes(word)) {
       once(word);
       if (word === "APP" && !isAppName(said)) throw refuse(`"${shown(said)}" is not an app's name`);
       if (word === "APP") result.app = said;
+      if (word === "SERVER" && !(/^https?:\/\//.test(said) && said.length <= 2000 && URL.canParse(said)))
+        throw refuse(`"${shown(said)}" is not an https or http URL`);
+      if (word === "SERVER") result.server = said;
       if (word === "RELEASE") result.release = shown(said);
       if (word === "DATE" || word === "EXPIRES") {
         const time = take(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,3})?Z$/, "a time as 2026-11-20T10:15:00Z");
@@ -211,6 +217,7 @@ export function formatVersionFile(file: VersionFile): string {
     ...(size === undefined ? [] : [`SIZE ${size}`]),
   ]);
   if (file.app !== undefined) lines.push(`APP ${file.app}`);
+  if (file.server !== undefined) lines.push(`SERVER ${file.server}`);
   if (file.release !== undefined) {
     if (/[\r\n]/.test(file.release)) throw new UsageError("a release's name is one line");
     lines.push(`RELEASE ${file.release}`);

@@ -129,10 +129,10 @@ byHand(
     const asked = await runCommand(["curl", "-s", "--unix-socket", path, "http://x/"]);
     assert.is(asked.stdout, "served");
     const taken = () =>
-    openListenSocket({ path }).then(
-      () => "opened",
-      (error: Error) => error.message,
-    );
+      openListenSocket({ path }).then(
+        () => "opened",
+        (error: Error) => error.message,
+      );
     assert.match(await taken(), "EADDRINUSE");
     await app.kill();
     socket.close();
