@@ -92,8 +92,9 @@ export function httpTransport({ key, isShared, timeout, retries, ...options }: H
 
     async send(target, repo, order) {
       const answer = await send(addressesOf(target).update(repo), order);
-      // without a key whoever takes `GET /get/?repo=NAME` is told, and may answer what he likes
-      if (key !== undefined || answer.status >= 300 || "letter" in objectIn(answer.text)) opened(target, order, answer);
+      // without any key whoever takes `GET /get/?repo=NAME` is told, and may answer as it likes
+      const isAnybody = key === undefined && target.key === undefined;
+      if (!isAnybody || answer.status >= 300 || "letter" in objectIn(answer.text)) opened(target, order, answer);
     },
 
     /** A slave that took an order finishes it, also when it restarts meanwhile: it is asked until it answers. */
