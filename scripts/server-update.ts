@@ -5,8 +5,8 @@ import { isSafeRef, isSha } from "../lib/core/names.ts";
 import { askToken } from "../lib/run/lease.ts";
 import {
   desiredRepos,
+  desiredState,
   newOrders,
-  readDesired,
   resolveCommit,
   withDesired,
   writeDesired,
@@ -128,8 +128,8 @@ const command = defineCommand({
 async function update(repo: string, plan: Plan, flags: Flags, master: Master): Promise<Outcome[]> {
   const { terminal, signal, transportFor } = master;
   await askToken();
-  const before = await readDesired(repo);
-  const base = flags.base ?? before?.base;
+  const before = await desiredState(repo).read();
+  const base = flags.base ?? before?.entries[0]?.base;
   const { sha, branch } = await resolveCommit(repo, { ...flags, base }, signal);
   if (flags.sha !== undefined && !before) await checkKnown(repo, base, plan.targets, master);
 
@@ -140,7 +140,7 @@ async function update(repo: string, plan: Plan, flags: Flags, master: Master): P
   const desired = { sha, branch, list: resolve(flags.list), group: flags.group, run, base };
   const set = async (stopped: boolean) => {
     if (flags.list === "-") return;
-    await writeDesired(withDesired(before, repo, stopped ? { ...desired, stopped } : desired, orders.last));
+    await writeDesired(repo, withDesired(before, { ...desired, stopped: stopped || undefined }, orders.last));
   };
 
   // until it has reached all, --converge leaves alone whom a run in steps has not reached
@@ -154,7 +154,7 @@ async function update(repo: string, plan: Plan, flags: Flags, master: Master): P
 
 /** Bring the slaves that were down, or failed, to what the last runs set. */
 async function converge(repo: string | undefined, flags: Flags, master: Master): Promise<number> {
-  if (repo !== undefined && !(await readDesired(repo)))
+  if (repo !== undefined && !(await desiredState(repo).read()))
     throw new UsageError(`nothing is set for ${repo}; run: server-update ${repo}`);
   const { terminal, signal } = master;
   let code = 0;
@@ -180,12 +180,13 @@ async function converge(repo: string | undefined, flags: Flags, master: Master):
 /** @returns whether all of them are there */
 async function convergeRepo(repo: string, flags: Flags, master: Master): Promise<boolean> {
   const { terminal, signal, transportFor } = master;
-  let before = await readDesired(repo);
+  let before = await desiredState(repo).read();
   // removed meanwhile
   if (!before) return true;
   const { groups, lists } = await desiredByEntry(before, terminal);
-  const isListed = lists.has(before.list);
-  if (!isListed) terminal.warn(`${repo}: the list ${before.list} is gone; run server-update ${repo} with another`);
+  const { list: newest = "" } = before.entries[0] ?? {};
+  const isListed = lists.has(newest);
+  if (!isListed) terminal.warn(`${repo}: the list ${newest} is gone; run server-update ${repo} with another`);
   let isStopped = false;
   const all: Outcome[] = [];
   for (const [{ sha, branch, stopped, run }, targets] of groups) {
@@ -200,7 +201,7 @@ async function convergeRepo(repo: string, flags: Flags, master: Master): Promise
     const how = { sha, branch, ...orders, wait: true, onlyOthers: true, batches: [targets.length] };
     all.push(...(await runFanOut(repo, targets, master, { ...how, maxFailures: undefined })));
     before = { ...before, at: orders.last };
-    await writeDesired(before);
+    await writeDesired(repo, before);
   }
   // the list of those that a stopped run did not reach stays
   if (!isStopped) await writeFailed(repo, all, flags.failed, terminal);

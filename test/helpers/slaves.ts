@@ -23,7 +23,7 @@ export type Reply = { status?: number; body?: unknown; headers?: Record<string, 
 export async function knowSite(home: string): Promise<void> {
   const folder = join(home, "server-update/desired-state");
   await mkdir(folder, { recursive: true });
-  const text = JSON.stringify({ sha: "0".repeat(40), list: "/none", at: 0 });
+  const text = JSON.stringify({ at: 0, entries: [{ sha: "0".repeat(40), list: "/none", run: "r" }] });
   await writeFile(join(folder, "site.json"), text);
 }
 

@@ -29,8 +29,8 @@ export const fleet: Mutation[] = [
   {
     what: "an older order is taken after a newer one",
     file: "lib/fleet/slave/desired-state.ts",
-    from: "if (last && order.at <= last.at)",
-    to: "if (last && order.at < 0)",
+    from: "const isOld = last !== undefined && order.at <= last.at;",
+    to: "const isOld = last !== undefined && order.at < 0;",
     tests: orders,
   },
   {

@@ -120,15 +120,27 @@ test("an order is taken once: again it changes nothing, an older one is refused,
 });
 
 test("while keys change, an order of the old one that is older than one of the new is refused", async () => {
-  const { dir, slave, orderOf, publicKey } = await setUp();
+  const { dir, slave, orderOf, publicKey, repo } = await setUp();
+  const second = await repo.push({ "index.html": "two" });
   const other = await writeKey(join(dir, "new"));
   const { port } = await slave("web-1", `master_key: [${other.publicKey}, ${publicKey}]`);
-  const byNew = orderOf({ at: Date.now() }, await readPrivateKey(join(dir, "new")));
+  const byNew = orderOf({ sha: second, at: Date.now() }, await readPrivateKey(join(dir, "new")));
   const byOld = orderOf({ at: Date.now() - 30_000 });
   assert.is((await ask(port, path, byNew)).status, 202);
   const { status, json } = await ask(port, path, byOld);
   assert.is(status, 401);
   assert.match(json["error"], "not newer than the last one taken");
+});
+
+test("a slave that the list has under two names is updated under both", async () => {
+  const { slave, update, byKey, sha, repo } = await setUp();
+  const { port } = await slave("[web-1, web-2, web-3]", "", "web-1");
+  const lines = [1, 2, 3].map((at) => `http://127.0.0.1:${port}/get/?n=${at} name=web-${at}`);
+  for (const commit of [sha, await repo.push({ "index.html": "two" })]) {
+    const { code, objects, stdout } = await update(lines, ["--wait", "--sha", commit, ...byKey]);
+    assert.is(code, 0, stdout);
+    for (const each of objects) assert.is(each["sha"], commit);
+  }
 });
 
 test("an order that never came is not good for ever, nor is one from the future", async () => {

@@ -40,12 +40,13 @@ async function setUp() {
       });
     },
     served: (address: string) => readFile(join(dir, address, "site/index.html"), "utf8"),
-    desired: async () =>
-      JSON.parse(await readFile(join(dir, "server-update/desired-state/site.json"), "utf8")) as {
-        sha: string;
-        branch: string;
-        stopped?: boolean;
-      },
+    desired: async () => {
+      const text = await readFile(join(dir, "server-update/desired-state/site.json"), "utf8");
+      const { entries } = JSON.parse(text) as { entries: { sha: string; branch: string; stopped?: boolean }[] };
+      const [newest] = entries;
+      if (!newest) throw new Error("nothing is set");
+      return newest;
+    },
   };
 }
 
@@ -94,12 +95,12 @@ test("a list with a wrong line, or a damaged file, keeps no other repo from its 
   await writeFile(list, `${one}\n${two}\n`);
   await run(["site", "--list", list, "--wait"], 1);
   const folder = join(dir, "server-update/desired-state");
-  const set = JSON.parse(await readFile(join(folder, "site.json"), "utf8")) as object;
+  const set = JSON.parse(await readFile(join(folder, "site.json"), "utf8")) as { entries: object[] };
   const bad = join(dir, "bad");
   await writeFile(bad, "not a host\n");
-  await writeFile(join(folder, "apps.json"), JSON.stringify({ ...set, list: bad }));
+  await writeFile(join(folder, "apps.json"), JSON.stringify({ ...set, entries: [{ ...set.entries[0], list: bad }] }));
   await writeFile(join(folder, "blog.json"), "{");
-  await writeFile(join(folder, "docs.json"), JSON.stringify({ ...set, older: [{ sha: 1 }] }));
+  await writeFile(join(folder, "docs.json"), JSON.stringify({ ...set, entries: [{ sha: 1 }] }));
   await start(two);
   const { stderr } = await run(["--converge"], 1);
   assert.match(stderr, /apps: .*bad:1: "not a host" is not a slave/);

@@ -181,6 +181,7 @@ test("without key and secret it starts for this machine alone, and only if one i
 test("with a secret, only fresh signed letters are taken, an order once, also after a restart", async () => {
   const { repo, base } = await repoWithBase();
   const sha = await repo.git("rev-parse", "HEAD");
+  const next = await repo.push({ "index.html": "two" });
   const folder = tempDir();
   for (const name of ["old", "new"]) await writeFile(join(folder, name), `${name}-${secret}\n`, { mode: 0o600 });
   const config = `name: [web-1, web-1.example.com]\nsecret_file: [${folder}/new, ${folder}/old]\n`;
@@ -208,7 +209,7 @@ test("with a secret, only fresh signed letters are taken, an order once, also af
   const good = order({ at: Date.now() - 2000 }, `old-${secret}`);
   assert.is((await send(good)).status, 202);
   assert.is((await send(good)).status, 202, "the same again is the same");
-  const newer = order();
+  const newer = order({ sha: next });
   assert.is((await send(newer)).status, 202);
   assert.is((await send(good)).status, 401);
   const question = letter({}, `new-${secret}`);

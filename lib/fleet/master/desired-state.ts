@@ -3,9 +3,11 @@ import { readdir } from "node:fs/promises";
 import { homedir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import process from "node:process";
+import { type Infer, y } from "../../config/yaml.ts";
 import { Failure, messageOf, systemCode, UsageError } from "../../core/errors.ts";
 import { isSafeRef, isSha, isShortName } from "../../core/names.ts";
-import { exists, makeFolder, readIfThere, writeAtomic } from "../../files/files.ts";
+import { makeFolder, writeAtomic } from "../../files/files.ts";
+import { StateFile } from "../../files/state-file.ts";
 import { askTip, needBase, plainWords, RemoteLacks } from "../remote.ts";
 import type { Shared } from "./bus-transport.ts";
 import type { Target } from "./list.ts";
@@ -70,24 +72,25 @@ export function pushedCommit(repo: string, env: NodeJS.ProcessEnv): Commit | und
 
 /** Per repo, what the last runs set for which slaves: in `desired-state/REPO.json` of the state folder. */
 
-/** What one run set. */
-export interface Desired extends Commit {
-  /** The list of slaves that it was for, absolute. */
-  list: string;
-  group?: string | undefined;
-  run: string;
-  /** Where the commit was asked for, which the next run does again. */
-  base?: string | undefined;
-  /** It goes in steps and is under way, or was stopped: the slaves that it has not reached are left alone. */
-  stopped?: boolean | undefined;
-}
+const entrySchema = y.object({
+  sha: y.string({ match: /^(?:[0-9a-f]{40}|[0-9a-f]{64})$/, what: "a commit" }),
+  branch: y.optional(y.string()),
+  // the list of slaves that it was for, absolute
+  list: y.string(),
+  group: y.optional(y.string()),
+  run: y.string(),
+  // where the commit was asked for, which the next run does again
+  base: y.optional(y.string()),
+  // it goes in steps and is under way, or was stopped: the slaves that it has not reached are left alone
+  stopped: y.optional(y.boolean()),
+});
 
-/** The newest one, the order's time that no later one may be under, and older ones of other lists or groups. */
-export interface DesiredState extends Desired {
-  repo: string;
-  at: number;
-  older?: Desired[] | undefined;
-}
+/** `at`: the order's time that no later one may be under. The newest entry is the first. */
+const schema = y.object({ at: y.number(), entries: y.list(entrySchema) });
+
+/** What one run set. */
+export type Desired = Infer<typeof entrySchema>;
+export type DesiredState = Infer<typeof schema>;
 
 /** Where the master keeps its state: systemd's folder for the unit, else root's, else the user's. */
 export function stateFolder(): string {
@@ -97,28 +100,13 @@ export function stateFolder(): string {
   return join(XDG_STATE_HOME || join(homedir(), ".local", "state"), "server-update");
 }
 
-function fileOf(repo: string): string {
-  return join(stateFolder(), "desired-state", `${repo}.json`);
-}
-
-/** Whether anything is set for a repo. */
-export async function isDesired(repo: string): Promise<boolean> {
-  return await exists(fileOf(repo));
-}
-
-/** @throws {Failure} for a damaged file: it also says which orders are newer than the last */
-export async function readDesired(repo: string): Promise<DesiredState | undefined> {
-  const file = fileOf(repo);
-  const text = await readIfThere(file);
-  if (text === undefined) return undefined;
-  try {
-    const desired = JSON.parse(text) as DesiredState;
-    const isWant = ({ sha, list }: Desired) => isSha(sha) && typeof list === "string";
-    if (Number.isSafeInteger(desired.at) && entriesOf(desired).every(isWant)) return { ...desired, repo };
-  } catch {
-    // said below
-  }
-  throw new Failure(`${file} is damaged; correct it, or remove it and run server-update ${repo}`);
+/**
+ * The desired state of a repo.
+ * @throws {Failure} by `read` for a damaged file: it also says which orders are newer than the last
+ */
+export function desiredState(repo: string): StateFile<DesiredState> {
+  const damaged = `correct it, or remove it and run server-update ${repo}`;
+  return new StateFile(join(stateFolder(), "desired-state", `${repo}.json`), schema, { damaged, mode: 0o644 });
 }
 
 /**
@@ -138,31 +126,17 @@ export async function desiredRepos(): Promise<string[]> {
     .sort();
 }
 
-export async function writeDesired(desired: DesiredState): Promise<void> {
-  const file = fileOf(desired.repo);
-  await makeFolder(dirname(file));
-  await writeAtomic(file, `${JSON.stringify(desired, undefined, 2)}\n`, { mode: 0o644 });
+export async function writeDesired(repo: string, value: DesiredState): Promise<void> {
+  const file = desiredState(repo);
+  await makeFolder(dirname(file.path));
+  await file.write(value);
 }
 
 /** Pure: what is set once a run sets something. What it covers goes: the same list, and the same group or all. */
-export function withDesired(before: DesiredState | undefined, repo: string, entry: Desired, at: number): DesiredState {
-  const covered = (each: Desired) =>
+export function withDesired(before: DesiredState | undefined, entry: Desired, at: number): DesiredState {
+  const isCovered = (each: Desired) =>
     each.list === entry.list && (entry.group === undefined || each.group === entry.group);
-  const older = before
-    ? entriesOf(before)
-        .filter((each) => !covered(each))
-        .map(plain)
-    : [];
-  return { repo, ...entry, at, ...(older.length > 0 ? { older } : {}) };
-}
-
-function plain({ sha, branch, list, group, run, base, stopped }: Desired): Desired {
-  return { sha, branch, list, group, run, base, stopped };
-}
-
-/** All that is set, the newest first. */
-export function entriesOf(desired: DesiredState): Desired[] {
-  return [desired, ...(desired.older ?? [])];
+  return { at, entries: [entry, ...(before?.entries ?? []).filter((each) => !isCovered(each))] };
 }
 
 /** Pure: what one slave should serve: the newest word of a list and group that it is in. */
@@ -171,7 +145,7 @@ export function desiredFor(
   target: Target,
   lists: ReadonlyMap<string, readonly Target[]>,
 ): Desired | undefined {
-  return entriesOf(desired).find(({ list, group }) =>
+  return desired.entries.find(({ list, group }) =>
     lists.get(list)?.some((each) => each.url.href === target.url.href && (group === undefined || each.group === group)),
   );
 }

@@ -11,7 +11,7 @@ import { acquireLock, type Lock } from "../../files/lock.ts";
 import type { Target as MessageTarget } from "../../notify/notify.ts";
 import { keyOfSecret, readPrivateKey } from "../keys.ts";
 import { type BusTransport, busTransport, isOnBus, readBus } from "./bus-transport.ts";
-import { type Desired, desiredFor, type DesiredState, entriesOf, isDesired, stateFolder } from "./desired-state.ts";
+import { type Desired, desiredFor, type DesiredState, desiredState, stateFolder } from "./desired-state.ts";
 import { httpTransport } from "./http-transport.ts";
 import { amountOf, chooseTargets, parseList, planBatches, type Target } from "./list.ts";
 import { outcomeLine, printOutcomes, readMessageTargets } from "./messages.ts";
@@ -152,7 +152,7 @@ export async function readList(file: string, terminal: Terminal): Promise<Target
  */
 export async function listsOf(desired: DesiredState, terminal: Terminal): Promise<Map<string, Target[]>> {
   const lists = new Map<string, Target[]>();
-  for (const { list } of entriesOf(desired))
+  for (const { list } of desired.entries)
     if (!lists.has(list) && (await exists(list))) lists.set(list, await readList(list, terminal));
   return lists;
 }
@@ -193,7 +193,7 @@ export async function runLocked<T>(
   } finally {
     forget();
     // of a name that was mistyped nothing stays; whoever waits sees that the file is gone, and makes another
-    if (!(await isDesired(repo))) await rm(path, { force: true });
+    if (!(await exists(desiredState(repo).path))) await rm(path, { force: true });
     lock.release();
   }
 }

@@ -85,7 +85,10 @@ export function resultOf(
   if (told === undefined) return undefined;
   const { state, before, sha, error = "it failed" } = told;
   const failed = (why: string): Result => ({ ...failure(why), before, sha });
-  if (told.digest !== order.digest) return told.at > order.at ? failed("a newer order took its place") : undefined;
+  const isOther = told.digest !== order.digest;
+  // one that we did not write, or to another name of this slave: it may want the same
+  if (isOther && told.at < order.at) return undefined;
+  if (isOther && state === "done" && sha !== desired) return failed("a newer order took its place");
   if (state === "failed" || state === "refused") return failed(error);
   if (state !== "done") return undefined;
   if (sha !== desired) return failed(`it serves ${sha ?? "nothing"}, not ${desired}`);

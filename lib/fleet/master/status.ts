@@ -4,7 +4,7 @@ import { Failure, messageOf } from "../../core/errors.ts";
 import { formatDuration, formatSize } from "../../core/units.ts";
 import type { Report, RepoStatus } from "../report.ts";
 import { isAllowed } from "../settings.ts";
-import { askRemote, desiredFor, desiredRepos, pushedCommit, readDesired, writeStatus } from "./desired-state.ts";
+import { askRemote, desiredFor, desiredRepos, desiredState, pushedCommit, writeStatus } from "./desired-state.ts";
 import type { Target } from "./list.ts";
 import { listsOf, type Master } from "./master.ts";
 import { tellDrift } from "./messages.ts";
@@ -164,7 +164,7 @@ export async function askFleet(
 async function readSet(repo: string | undefined, { terminal }: Master) {
   const set = new Map<string, (target: Target) => Commit | undefined>();
   for (const name of repo === undefined ? await desiredRepos() : [repo]) {
-    const desired = await readDesired(name);
+    const desired = await desiredState(name).read();
     if (!desired) continue;
     const lists = await listsOf(desired, terminal);
     set.set(name, (target) => desiredFor(desired, target, lists));

@@ -87,7 +87,10 @@ export class DesiredState {
     return this.#turns.run(async () => {
       const last = this.#desired.get(order.repo)?.order;
       if (last?.digest === order.digest) return false;
-      if (last && order.at <= last.at)
+      const isOld = last !== undefined && order.at <= last.at;
+      // a slave of two names gets two orders of one run: what says the same turns nothing back
+      if (isOld && order.sha !== undefined && order.sha === last.sha && order.branch === last.branch) return false;
+      if (isOld)
         throw new HttpError(
           401,
           `the order is not newer than the last one taken (${new Date(last.at).toISOString()}); ` +
