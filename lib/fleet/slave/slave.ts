@@ -145,60 +145,36 @@ export class Inventory {
 
   /** Prometheus' text format 0.0.4. */
   async metrics(): Promise<string> {
-    const { repos, free } = await this.report();
+    const { repos, free = 0 } = await this.report();
     const { running, queued } = this.#desired.counts;
     const { done, failed, seconds } = this.#desired.finished;
     const label = (text = "") => text.replace(/[\\"\n]/g, (each) => (each === "\n" ? "\\n" : `\\${each}`));
-    const of = (repo: string) => `{repo="${label(repo)}"}`;
-    return [
-      ...metric("updates", "gauge", "Updates that run or wait.", [
-        [`{state="running"}`, running],
-        [`{state="queued"}`, queued],
-      ]),
-      ...metric("updates_finished_total", "counter", "Updates that ended, by result.", [
-        [`{result="done"}`, done],
-        [`{result="failed"}`, failed],
-      ]),
-      ...metric("update_seconds_total", "counter", "Seconds that ended updates took.", [["", seconds]]),
-      ...metric(
-        "repo_info",
-        "gauge",
-        "What is served.",
-        repos.map(({ repo, sha, branch }) => [
-          `{repo="${label(repo)}",sha="${label(sha)}",branch="${label(branch)}"}`,
-          1,
-        ]),
-      ),
-      ...metric(
-        "repo_since_seconds",
-        "gauge",
-        "When it was put in place, in seconds since 1970.",
-        repos.flatMap(({ repo, since }) =>
-          since === undefined ? [] : [[of(repo), Date.parse(since) / 1000] as const],
-        ),
-      ),
-      ...metric(
-        "repo_failed",
-        "gauge",
-        "1 when the last update failed.",
-        repos.map(({ repo, error }) => [of(repo), error === undefined ? 0 : 1]),
-      ),
-      ...metric("free_bytes", "gauge", "Free space where the repos are.", [["", free ?? 0]]),
-      "",
-    ].join("\n");
+    const ofRepos = (value: (repo: RepoStatus) => string | undefined) => repos.flatMap((each) => value(each) ?? []);
+    const metrics: [name: string, type: string, help: string, values: string[]][] = [
+      ["updates", "gauge", "Updates that run or wait.", [`{state="running"} ${running}`, `{state="queued"} ${queued}`]],
+      [
+        ...(["updates_finished_total", "counter", "Updates that ended, by result."] as const),
+        [`{result="done"} ${done}`, `{result="failed"} ${failed}`],
+      ],
+      ["update_seconds_total", "counter", "Seconds that ended updates took.", [` ${seconds}`]],
+      [
+        ...(["repo_info", "gauge", "What is served."] as const),
+        ofRepos(({ repo, sha, branch }) => `{repo="${repo}",sha="${label(sha)}",branch="${label(branch)}"} 1`),
+      ],
+      [
+        ...(["repo_since_seconds", "gauge", "When it was put in place, in seconds since 1970."] as const),
+        ofRepos(({ repo, since }) => since && `{repo="${repo}"} ${Date.parse(since) / 1000}`),
+      ],
+      [
+        ...(["repo_failed", "gauge", "1 when the last update failed."] as const),
+        ofRepos(({ repo, error }) => `{repo="${repo}"} ${error === undefined ? 0 : 1}`),
+      ],
+      ["free_bytes", "gauge", "Free space where the repos are.", [` ${free}`]],
+    ];
+    const lines = metrics.flatMap(([short, type, help, values]) => {
+      const name = `boatyard_slave_${short}`;
+      return [`# HELP ${name} ${help}`, `# TYPE ${name} ${type}`, ...values.map((value) => `${name}${value}`)];
+    });
+    return `${lines.join("\n")}\n`;
   }
-}
-
-function metric(
-  name: string,
-  type: "counter" | "gauge",
-  help: string,
-  values: readonly (readonly [labels: string, value: number])[],
-): string[] {
-  const full = `boatyard_slave_${name}`;
-  return [
-    `# HELP ${full} ${help}`,
-    `# TYPE ${full} ${type}`,
-    ...values.map(([labels, value]) => `${full}${labels} ${value}`),
-  ];
 }
