@@ -309,6 +309,17 @@ test("an app that ignores TERM and one that left children in other sessions are 
   }
 });
 
+test("an app that goes into the background is told to stay in the foreground, and nothing of it is left", async () => {
+  const file = join(tempDir(), "pid");
+  const exec = `exec: setsid sleep 4713 & echo $! > ${file}; sleep 0.2`;
+  const app = await deploy(publisher, { app: [exec, "forever: true", "health: 'true'"] });
+  const running = await app.launch();
+  await running.until(/1 ended with exit code 0 \(it went into the background, .*let it stay in the foreground\)/);
+  assert.not.ok(await isAlive(Number(readFileSync(file, "utf8"))));
+  assert.match((await app.tell("status")).stdout, /the last end: exit code 0 \(it went into the background/);
+  await running.stop();
+});
+
 test("a TERM that comes before the app is started is not lost: nothing is started", async () => {
   const file = join(tempDir(), "ran");
   const app = await deploy(publisher, { app: [`exec: touch ${file}; sleep 60`, "health: 'true'"] });

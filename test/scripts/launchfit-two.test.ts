@@ -5,7 +5,7 @@ import process from "node:process";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { isAlive } from "../../lib/exec/process-tree.ts";
-import { deploy, opensNoSocket, webApp } from "../helpers/launch.ts";
+import { deploy, type Deployed, opensNoSocket, webApp } from "../helpers/launch.ts";
 import { freePort } from "../helpers/ports.ts";
 import { makePublisher } from "../helpers/publisher.ts";
 import { runCommand, runScript, type Running, startCommand, startScript } from "../helpers/run.ts";
@@ -67,7 +67,7 @@ test("of many installs in one directory at once one works, and the others say so
 
 test("two directories that follow one web folder are updated at once, each whole and apart", async () => {
   const base = tempDir("two-");
-  const apps = [];
+  const apps: Deployed[] = [];
   for (const name of ["a", "b"]) {
     mkdirSync(join(base, name));
     apps.push(await deploy(publisher, { folder: join(base, name), listen: opensNoSocket === undefined }));
@@ -91,7 +91,8 @@ test("two directories that follow one web folder are updated at once, each whole
     apps.map((app) => app.current()),
     ["releases/my-app-3", "releases/my-app-4"],
   );
-  assert.equal(await Promise.all(apps.map((app) => app.ask())), ["3", "4"]);
+  for (const [at, version] of ["3", "4"].entries())
+    await waitFor(async () => (await apps[at]?.ask()) === version, { what: `version ${version}` });
   await Promise.all(running.map((each) => each.stop()));
 });
 
