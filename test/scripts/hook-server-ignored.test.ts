@@ -16,6 +16,7 @@ test("genuine deliveries that start nothing are listed with time, repo, event, r
   await server.push("me/site", sha(1), { ref: "refs/heads/evil\u202e" });
   await server.push("me/site", sha(1), { ref: "refs/tags/v1" });
   await server.send({ event: "issues\t", payload: { repository } });
+  await server.send({ event: "pull_request", payload: { repository, action: "opened" } });
   await server.send({ payload: deleted });
   await server.send({ event: "ping", payload: { zen: "of an organisation" }, id: "its-id" });
   const { run } = (await server.push("me/site", sha(2), { id: "twice" })).body;
@@ -37,6 +38,7 @@ test("genuine deliveries that start nothing are listed with time, repo, event, r
       `me/site | push | refs/heads/main | accepted before as ${run}`,
       " | ping |  | pong",
       "me/site | push | refs/heads/old | the ref was deleted",
+      "me/site | pull_request |  | pull requests are not built, only pushes and releases are",
       "me/site | issues |  | no repo is configured for this event",
       "me/site | push | refs/tags/v1 | no repo is configured for this ref",
       "me/site | push | refs/heads/evil\u202e | no repo is configured for this ref",

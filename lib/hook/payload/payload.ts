@@ -57,8 +57,13 @@ export function readPayload(envelope: Envelope, payload: unknown): Facts {
     return facts(changes, "the ref was deleted");
   }
   if (envelope.event === "release") return releaseFacts(envelope, payload, facts);
-  return facts([], envelope.event === "ping" ? "pong" : "no repo is configured for this event");
+  if (envelope.event === "ping") return facts([], "pong");
+  if (pullRequest.test(envelope.event)) return facts([], "pull requests are not built, only pushes and releases are");
+  return facts([], "no repo is configured for this event");
 }
+
+/** GitHub, Gitea and Forgejo; GitLab; Bitbucket Cloud; Data Center. */
+const pullRequest = /^(?:pull_request|Merge Request Hook$|pullrequest:|pr:)/;
 
 function readRepo(envelope: Envelope, payload: unknown): string | undefined {
   const key = text(get(payload, "repository", "project", "key"));

@@ -123,6 +123,21 @@ test("of the three deliveries for one published release one runs", () => {
   assert.is(gitlab.changes[0]?.sha, sha(9));
 });
 
+test("a pull request of any forge says that pull requests are not built", () => {
+  const events: [string, ForgeName][] = [
+    ["pull_request", "github"],
+    ["pull_request_sync", "gitea"],
+    ["Merge Request Hook", "gitlab"],
+    ["pullrequest:created", "bitbucket"],
+    ["pr:opened", "bitbucket"],
+  ];
+  for (const [event, forge] of events) {
+    const { changes, reason } = readPayload(envelope(event, forge), { repository: { full_name: "me/site" } });
+    assert.equal([changes.length, reason], [0, "pull requests are not built, only pushes and releases are"]);
+  }
+  assert.is(readPayload(envelope("issues"), {}).reason, "no repo is configured for this event");
+});
+
 test("refs are matched by name and by pattern", () => {
   const table: [string, string, boolean][] = [
     ["main", "refs/heads/main", true],
