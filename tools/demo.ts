@@ -170,9 +170,12 @@ exec release pack --app harbour --version "\${RELEASE_TAG#v}" --from build --out
 `;
 }
 
+/** Under Deno the app opens its port itself: only systemd could hand it a socket there. */
 function launchFile(address: string): string {
-  const runtime = `${process.execPath}${process.versions["deno"] ? " run -A" : ""}`;
-  return `app:\n  exec: ${runtime} harbour.js serve\n  listen: ${address}\n  health: http://${address}/\n`;
+  const isDeno = process.versions["deno"] !== undefined;
+  const runtime = `${process.execPath}${isDeno ? " run -A" : ""}`;
+  const port = isDeno ? `env: { PORT: ${address.split(":")[1]} }` : `listen: ${address}`;
+  return `app:\n  exec: ${runtime} harbour.js serve\n  ${port}\n  health: http://${address}/\n`;
 }
 
 /** Waits until both slaves' folders are that commit. */
