@@ -135,6 +135,40 @@ Exit codes
   },
 });
 
+/** `hook-server run`. */
+export const run = defineCommand({
+  usage: `
+hook-server run: start a run of a repo, as a push or a release would
+
+Usage
+  hook-server run OWNER/NAME [--ref BRANCH | --tag TAG] [--sha SHA] [-f]
+
+Operands
+  OWNER/NAME  a repo of hooks.yml
+
+Flags
+${serverFlags}
+  --ref BRANCH  the branch (default: the first of refs:, else the checkout's)
+  --tag TAG     release this tag instead, also one that came before on.release was set
+  --sha SHA     the commit, with all its digits (default: the newest of the branch or tag)
+  -f, --follow  show its log until it ends
+
+Examples
+  hook-server run jostylr/site -f        build the newest commit, watch it
+  hook-server run jostylr/site --tag v2  release a tag
+
+Exit codes
+  1  the run that was followed did not succeed
+`,
+  complete: { "OWNER/NAME": repos },
+  run: async ({ flags, args: [repo = ""], terminal }) => {
+    const { ref: branch, tag, sha, follow } = flags;
+    if (branch !== undefined && tag !== undefined) throw new UsageError("give --ref or --tag, not both");
+    const hook = await import("../lib/hook/hook.ts");
+    return await hook.run(await hook.connect(flags), terminal, { repo, branch, tag, sha }, follow);
+  },
+});
+
 /** `hook-server status`. */
 export const status = defineCommand({
   usage: `

@@ -198,6 +198,39 @@ async function newest(client: HookClient): Promise<string> {
   return started.id;
 }
 
+/** What `hook-server run` asks for. */
+export interface RunWish {
+  repo: string;
+  branch?: string | undefined;
+  tag?: string | undefined;
+  sha?: string | undefined;
+}
+
+/** Start a run. @returns the exit code: with `follow` 1 when it, or the one that took its place, did not succeed. */
+export async function run(client: HookClient, terminal: Terminal, wish: RunWish, follow: boolean): Promise<number> {
+  const given = Object.entries(wish).filter((entry): entry is [string, string] => entry[1] !== undefined);
+  let { run: id } = await client.json(`/run?${new URLSearchParams(given)}`, "POST");
+  if (!follow) {
+    terminal.printJson({ run: id });
+    terminal.print(`${String(id)} is accepted; hook-server log -f ${String(id)}`);
+    return 0;
+  }
+  for (;;) {
+    await log(client, String(id), true);
+    const ended = await client.json(`/runs/${String(id)}`);
+    const { state, by, reason } = ended as unknown as RunView;
+    if (state === "superseded" && by !== undefined) {
+      terminal.note(`${String(id)} is superseded by ${by}, a newer push`);
+      id = by;
+      continue;
+    }
+    terminal.printJson(ended);
+    if (state === "succeeded") return 0;
+    terminal.warn(`${String(id)} ${state}${reason === undefined ? "" : `: ${cleanText(reason)}`}`);
+    return 1;
+  }
+}
+
 /** Cancel a run, or run it again. */
 export async function steer(
   client: HookClient,

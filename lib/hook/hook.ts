@@ -32,7 +32,7 @@ import { type Stamps, watchFiles } from "./config/watch-files.ts";
 
 /** What `hook-server` and its commands call. */
 
-export { list, listIgnored, log, show, steer } from "./client.ts";
+export { list, listIgnored, log, run, show, steer } from "./client.ts";
 export { showStatus } from "./status-table.ts";
 
 /** Milliseconds between two looks for runs that are too old. */

@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { isRunId } from "../core/id.ts";
+import { didYouMean } from "../core/names.ts";
 import { HttpError, sendJson } from "../http/server.ts";
 import type { Settings } from "./config/config.ts";
 import type { Deliveries } from "./receive/deliveries.ts";
@@ -82,6 +83,7 @@ export class Routes {
       const overview = planOverview(this.repoNames(), this.#parts.runs.list());
       return sendJson(response, 200, overviewOf(overview, await this.#parts.source.problems()));
     }
+    if (url?.pathname === "/run") return await this.begin(request, response, url.searchParams, by);
     if (url?.pathname === "/runs") return sendJson(response, 200, { runs: this.list(url.searchParams) });
     if (url?.pathname === "/ignored") {
       onlyGet(request);
@@ -91,6 +93,18 @@ export class Routes {
     }
     if (url?.pathname.startsWith("/runs/")) return await this.run(request, response, url, by);
     throw new HttpError(404, "there is no such page");
+  }
+
+  /** Start a run by hand: POST /run?repo=OWNER/NAME with branch, tag or sha. */
+  private async begin(request: IncomingMessage, response: ServerResponse, query: URLSearchParams, by: string) {
+    if (request.method !== "POST") throw new HttpError(405, "use POST", { allow: "POST" });
+    const { settings, scheduler, runs } = this.#parts;
+    if (scheduler.draining) throw new HttpError(503, "the server is about to stop", { "retry-after": "10" });
+    const [name = "", branch, tag, sha] = ["repo", "branch", "tag", "sha"].map((key) => query.get(key) ?? undefined);
+    const { repos } = settings.config;
+    const repo = repos.get(name);
+    if (!repo) throw new HttpError(404, `${name} is not in hooks.yml${didYouMean(name, [...repos.keys()])}`);
+    sendJson(response, 202, { run: await runs.begin(repo, { branch, tag, sha }, by) });
   }
 
   /** The routes below /runs/ID. */

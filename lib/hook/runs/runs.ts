@@ -1,5 +1,11 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
+import { messageOf } from "../../core/errors.ts";
+import { isSafeRef, isSha } from "../../core/names.ts";
+import { textOf } from "../../git/git.ts";
 import { HttpError } from "../../http/server.ts";
+import type { RepoConfig } from "../config/config.ts";
+import { matchesRef } from "../payload/payload.ts";
+import { checkoutBranch, gitAs } from "./checkout.ts";
 import { hasEnded, recordOf, type Records, type RunRecord, type RunState } from "./records.ts";
 import { readStages } from "./run-stages.ts";
 import type { Scheduler } from "./scheduler.ts";
@@ -122,6 +128,38 @@ export class Runs {
   }
 
   /**
+   * Start a run that no forge asked for, as a push of a branch or the release of a tag would; its id is returned.
+   * @param wish without a branch the first of `refs:`, else the checkout's; without a commit the remote's newest.
+   * @throws {HttpError} 404 when there is no such branch, tag or commit, 409 when this repo does not build it.
+   */
+  async begin(
+    repo: RepoConfig,
+    wish: { branch?: string | undefined; tag?: string | undefined; sha?: string | undefined },
+    by: string,
+  ): Promise<string> {
+    const first = repo.refs?.find((pattern) => !pattern.includes("*") && !pattern.startsWith("refs/tags/"));
+    const { tag, branch = tag === undefined ? (first ?? (await checkoutBranch(repo))) : undefined } = wish;
+    if (tag === undefined && branch === undefined) throw new HttpError(404, "the checkout has no branch; name one");
+    const kind = tag === undefined ? "push" : "release";
+    if (repo.on[kind] === false) throw new HttpError(409, `on.${kind} of ${repo.name} is false in hooks.yml`);
+    const ref = tag === undefined ? `refs/heads/${branch?.replace(/^refs\/heads\//, "")}` : `refs/tags/${tag}`;
+    if (!isSafeRef(ref)) throw new HttpError(404, `${tag ?? branch} is not the name of a branch or tag`);
+    if (kind === "push" && repo.refs && !repo.refs.some((pattern) => matchesRef(pattern, ref)))
+      throw new HttpError(409, `refs: of ${repo.name} in hooks.yml does not name ${ref}`);
+    const sha = wish.sha ?? (await commitOf(repo, ref));
+    if (sha === undefined || !isSha(sha))
+      throw new HttpError(404, `the remote of ${repo.name} has no ${wish.sha ?? ref}`);
+    const release = tag === undefined ? undefined : { tag, name: tag, url: "", prerelease: false };
+    const payload = { ref, after: sha, repository: { full_name: repo.name }, by };
+    const [entry] = await this.#parts.accept(
+      { repo: repo.name, forge: "command", event: kind },
+      [{ kind, ref, sha, release }],
+      Buffer.from(JSON.stringify(payload)),
+    );
+    return entry?.id ?? "";
+  }
+
+  /**
    * Run an ended run once more, as a new run, whose id is returned.
    * @param by who asks for it.
    * @throws {HttpError} 409 when it has not ended, 410 when what it was made of is gone.
@@ -138,6 +176,15 @@ export class Runs {
     const [entry] = await this.#parts.accept(source, [change], payload);
     return entry?.id ?? "";
   }
+}
+
+/** The commit that a ref of the remote is at, as the repo's user is told; an annotated tag's is what it names. */
+async function commitOf(repo: RepoConfig, ref: string): Promise<string | undefined> {
+  const git = gitAs(repo)({ timeout: 60_000 });
+  const text = await textOf(git`git ls-remote -- origin ${[ref, `${ref}^{}`]}`).catch((error: unknown) => {
+    throw new HttpError(502, `the remote of ${repo.name} does not answer: ${messageOf(error)}`);
+  });
+  return text.split("\n").filter(Boolean).at(-1)?.split("\t")[0];
 }
 
 function newestFirst(a: RunView, b: RunView): number {
