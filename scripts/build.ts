@@ -163,6 +163,7 @@ DIR/build.yml names other stages, commands, env and timeout: see docs/build.md.
         if (!(await existsAny(dir, files))) s.skip(`no ${files.join(" or ")}`);
         const downloads = await findScript("downloads");
         await s.plan(`downloads ${dir}`, () => inItsWords(s.$`${downloads} --print ${dir}`));
+        s.say(`$ downloads ${dir}`);
         await s.$`${downloads} ${dir}`;
       },
 
@@ -176,6 +177,7 @@ DIR/build.yml names other stages, commands, env and timeout: see docs/build.md.
         const shell = s.$({ env: { ...s.env, ...corepackSettings } });
         await refuseOtherYarn(shell, program, manager);
         await beginInstall(place, manager, { force });
+        s.say(`$ ${manager.title}`);
         const installed = await shell`${program} ${manager.args}`.nothrow();
         s.signal.throwIfAborted();
         if (!installed.ok) throw whyNotInstalled(manager, installed);
@@ -195,6 +197,7 @@ DIR/build.yml names other stages, commands, env and timeout: see docs/build.md.
         const uploads = await findScript("uploads");
         await s.plan(`uploads ${dir}`, () => inItsWords(s.$`${uploads} --check ${dir}`));
         await askToken();
+        s.say(`$ uploads ${dir}`);
         await s.$`${uploads} ${dir}`;
       },
     };
@@ -202,6 +205,7 @@ DIR/build.yml names other stages, commands, env and timeout: see docs/build.md.
       if (command === undefined) return stages[name] as Stage;
       return async (s) => {
         await s.plan(command);
+        s.say(`$ ${command.trimEnd()}`);
         await s.$`/bin/sh -c ${command}`;
       };
     };

@@ -132,7 +132,7 @@ Exit codes
       await rm(join(tree.dir, "logs.txt"), { force: true });
       s.signal.throwIfAborted();
       const failed = failedStage(json);
-      if (!ok) throw new Failure(`the build of the tag failed${failed ? ` in ${failed}` : ""}; its lines are above`);
+      if (!ok) throw new Failure(`the build of the tag failed${failed ? ` in ${failed}` : ""}`);
     });
 
     if (await existsAny(tree.dir, ["release.sh"]))

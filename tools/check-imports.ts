@@ -30,7 +30,7 @@ const shared: Record<string, readonly string[]> = {
   fetch: ["fetch"],
   notify: ["notify"],
   statuses: ["statuses"],
-  log: ["format", "writer", "rotate", "parts", "tail"],
+  log: ["first-error", "format", "writer", "rotate", "parts", "tail"],
   run: ["run", "stage-file", "report", "lease"],
   page: ["page"],
   "web-folder": ["version-file", "web-folder", "trust", "rollback-guard", "key-set"],

@@ -133,7 +133,7 @@ export function whyNotInstalled({ title }: PackageManager, result: ProcessOutput
       : exitCode === null
         ? ""
         : ` with exit code ${exitCode}`;
-  return new Failure(`${title} failed${why}; its lines are above`);
+  return new Failure(`${title} failed${why}`);
 }
 
 /** Whether there is anything to fetch or to run. */

@@ -32,8 +32,7 @@ export async function compileLitpro(stage: StageContext, dir: string, { force }:
       `${name} ${signal ? `was ended by ${signal}` : `failed with exit code ${exitCode}`}: ` +
         `${lines.at(-1) ?? "no words"}`,
     );
-  if (!report.done)
-    throw new Failure(`${name} ended without DONE: something in a document never came; its lines are above`);
+  if (!report.done) throw new Failure(`${name} ended without DONE: something in a document never came`);
   return `${name}: ${report.saved} saved, ${report.unchanged} unchanged`;
 }
 

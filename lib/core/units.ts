@@ -54,14 +54,16 @@ export function parseSize(text: string): number {
   return Math.round(Number(match[1]) * 1024 ** power);
 }
 
-/** Milliseconds in a form for people: `0.8s`, `42s`, `3m 20s`, `2h 5m`, `4d 1h`. */
+/** Milliseconds in a form for people: `0.8s`, `42s`, `3m 05s`, `10m`, `2h 05m`, `4d 1h`. */
 export function formatDuration(ms: number): string {
   if (ms < 9950) return `${(ms / 1000).toFixed(1)}s`;
   const seconds = Math.round(ms / 1000);
   if (seconds < 60) return `${seconds}s`;
-  if (seconds < 3600) return `${Math.floor(seconds / 60)}m ${seconds % 60}s`;
+  const withRest = (whole: string, rest: number, unit: string) =>
+    rest === 0 ? whole : `${whole} ${String(rest).padStart(2, "0")}${unit}`;
+  if (seconds < 3600) return withRest(`${Math.floor(seconds / 60)}m`, seconds % 60, "s");
   const minutes = Math.round(seconds / 60);
-  if (minutes < 1440) return `${Math.floor(minutes / 60)}h ${minutes % 60}m`;
+  if (minutes < 1440) return withRest(`${Math.floor(minutes / 60)}h`, minutes % 60, "m");
   const hours = Math.round(minutes / 60);
   return `${Math.floor(hours / 24)}d ${hours % 24}h`;
 }

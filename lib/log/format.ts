@@ -76,6 +76,11 @@ export function parseLine(line: string): LogLine | undefined {
   return { time, run, stage, text: line.slice(length) };
 }
 
+/** What a line of a run's output says, without the time and the stage that our scripts put before it. */
+export function textOfLine(line: string): string {
+  return line.replace(/^(?:\d{4}-\d\d-\d\dT[\d:.]+Z )?(?:\d{8}T\d{6}Z-[0-9a-f]+ )?[\w.-]+ \| /, "");
+}
+
 /** Where the text of the line at `start` starts; `start` itself for a line that somebody else wrote. */
 export function textStart(lines: string, start: number): number {
   headForm.lastIndex = start;

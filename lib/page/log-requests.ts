@@ -1,4 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
+import { looksLikeError } from "../log/first-error.ts";
+import { textOfLine } from "../log/format.ts";
 import { withoutEscapes } from "../core/clean.ts";
 import { Mutex } from "../core/mutex.ts";
 import { LogIndex, spansIn } from "./log-index.ts";
@@ -8,12 +10,6 @@ import { type Fold, hasEnded, type PageSource, type Run } from "./source.ts";
 /** What the script asks of a log: parts, searches, the first error. */
 
 const maxIndexes = 20;
-const looksBad = new RegExp(
-  String.raw`\b(?:error|fatal|panic|exception|traceback|failed|failure|cannot|not ok|segmentation fault|` +
-    String.raw`undefined reference|command not found)\b|\bnpm ERR!`,
-  "i",
-);
-
 type Searcher = "known" | "strangers";
 
 export class LogRequests {
@@ -121,7 +117,7 @@ export class LogRequests {
     const failed = run.stages?.find(({ result }) => result === "failed" || result === "timeout");
     const from = failed?.from === undefined ? 0 : await index.lineAt(failed.from);
     const looked = { from, most: 1, mask, signal };
-    const found = await this.find(index, by, (text) => looksBad.test(text), looked);
+    const found = await this.find(index, by, (text) => looksLikeError(textOfLine(text)), looked);
     return found.lines[0] ?? (failed ? from : -1);
   }
 }

@@ -72,6 +72,8 @@ export function stageEnvironment(): Record<string, string> {
     if (value !== undefined && /^(?:HOOK|RELEASE)_[A-Z0-9_]+$/.test(name)) env[name] = value;
   }
   if (!env.LANG && !env.LC_ALL) env.LANG = "C.UTF-8";
+  // as on a CI: tools ask nothing, redraw nothing, and change no lock file
+  Object.assign(env, { CI: "true", TERM: "dumb" });
   return env;
 }
 
@@ -266,7 +268,17 @@ export class Run {
     const onEnd = () => abort.abort(signal.reason);
     signal.addEventListener("abort", onEnd);
     if (signal.aborted) onEnd();
-    const say = (line: string) => this.line(name, line);
+    let [lastLine, signs] = [started, 0];
+    const say = (line: string) => {
+      [lastLine, signs] = [performance.now(), 0];
+      this.line(name, line);
+    };
+    const silence = setInterval(() => {
+      const quiet = performance.now() - lastLine;
+      if (quiet < silentFor(signs)) return;
+      this.line(name, `still running, no output for ${formatDuration(silentFor(signs))}`);
+      signs += 1;
+    }, 1000);
     const ended = (result: Result, note: string, error?: unknown): StageResult => {
       return { name, result, seconds: (performance.now() - started) / 1000, note, error };
     };
@@ -291,7 +303,7 @@ export class Run {
       }
       if (signal.aborted) return ended("cancelled", "ended from outside", error);
       if (abort.signal.aborted) {
-        const [what, length] = timeout <= limit ? ["its", timeout] : ["the run's", limit];
+        const [what, length] = timeout <= limit ? ["its", timeout] : ["the run's", this.#timeout?.run ?? limit];
         const words = `took longer than ${what} time limit of ${formatDuration(length)} and was ended`;
         say(`${words} with all it had started`);
         return ended("timeout", `${words} with all it had started`, error);
@@ -301,6 +313,7 @@ export class Run {
       return ended("failed", this.mask(note.split("\n")[0] ?? ""), error);
     } finally {
       clearTimeout(timer);
+      clearInterval(silence);
       signal.removeEventListener("abort", onEnd);
     }
   }
@@ -347,6 +360,11 @@ export class Run {
   }
 }
 
+/** Milliseconds without a line after which a stage is said to be still running: 30 s, 1, 2, 5, 10, 15 … minutes. */
+function silentFor(signs: number): number {
+  return [30_000, 60_000, 120_000][signs] ?? (signs - 2) * 300_000;
+}
+
 /** Whether a run ends here. */
 export function isBad({ result }: Pick<StageResult, "result">): boolean {
   return result !== "ok" && result !== "skipped";
@@ -362,7 +380,7 @@ function exitCodeAfter(failure: StageResult | undefined): 0 | 1 | 4 {
 function describe(error: unknown): string {
   if (!(error instanceof ProcessOutput) || !commandFailure(error)?.printed) return messageOf(error);
   const { exitCode, signal } = error;
-  return signal ? `ended by ${signal}` : `exit code ${exitCode}; its lines are above`;
+  return signal ? `ended by ${signal}` : `exit code ${exitCode}`;
 }
 
 /** A login in an address: git and npm print remotes as they are configured. For the web a name alone may be a token. */

@@ -44,7 +44,13 @@ test("the log has each line with time, run and stage; the table is on stdout, th
   assert.ok(lines.every((line) => line !== undefined));
   assert.is(new Set(lines.map((line) => line?.run)).size, 1);
   const shown = lines.filter((line) => line?.stage !== "run").map((line) => `${line?.stage} | ${line?.text}`);
-  assert.equal(shown.sort(), ["one | first", "one | second", "two | no line end"]);
+  assert.equal(shown.sort(), [
+    "one | $ echo first; echo second >&2",
+    "one | first",
+    "one | second",
+    "two | $ printf 'no line end'",
+    "two | no line end",
+  ]);
   const marks = lines.filter((line) => line?.stage === "run").map((line) => parseMark(line?.text ?? ""));
   assert.equal(
     marks.map((mark) => mark?.kind),
@@ -60,9 +66,25 @@ test("the log has each line with time, run and stage; the table is on stdout, th
 test("the first stage that fails ends the run with exit 1, and the table says which", async () => {
   const dir = await folder({ one: "true", two: "echo oh; exit 3", three: "touch never" });
   const { stdout } = await build([dir], { expect: 1 });
-  assert.match(stdout, /two +failed .* exit code 3; its lines are above/);
+  assert.match(stdout, /two +failed .* exit code 3$/m);
   assert.not(existsSync(join(dir, "never")));
   assert.match(await log(dir), /run \| end result=failed code=1 .*why="two: exit code 3/);
+});
+
+test("stages run as on a CI, unless env: says otherwise; nothing can ask them anything", async () => {
+  const show = { show: 'echo "CI=$CI TERM=$TERM"; read answer || echo nobody answers' };
+  const plain = await folder(show);
+  await build([plain], { expect: 0, env: { CI: "no", TERM: "xterm" } });
+  assert.match(await log(plain), /show \| CI=true TERM=dumb\n.*show \| nobody answers\n/);
+  const own = await folder(show, "env: { CI: '' }\n");
+  await build([own], { expect: 0 });
+  assert.match(await log(own), "show | CI= TERM=dumb");
+});
+
+test("a stage that is silent for 30 seconds is said to be still running", async () => {
+  const dir = await folder({ quiet: "sleep 32; echo done" });
+  const { stderr } = await build([dir], { expect: 0, timeout: 120_000 });
+  assert.match(stderr, /^quiet \| \$ sleep 32; echo done\nquiet \| still running, no output for 30s\nquiet \| done$/m);
 });
 
 test("--json is one document on stdout", async () => {
@@ -292,7 +314,7 @@ test("commands get HOOK_*, RELEASE_* and build.yml's env, and nothing else of bu
   });
   const shown = [...stderr.matchAll(/^show \| (\w+)=/gm)].map(([, name]) => name).sort();
   const allowed =
-    /^(?:HOOK_(?:EVENT|REF|RUN)|RELEASE_TAG|NODE_ENV|PATH|HOME|USER|LOGNAME|LANG|TMPDIR|SHLVL|PWD|OLDPWD|_|BOATYARD_COOKIE|DENO_DIR)$/;
+    /^(?:HOOK_(?:EVENT|REF|RUN)|RELEASE_TAG|NODE_ENV|CI|TERM|PATH|HOME|USER|LOGNAME|LANG|TMPDIR|SHLVL|PWD|OLDPWD|_|BOATYARD_COOKIE|DENO_DIR)$/;
   assert.equal(
     shown.filter((name) => !allowed.test(name ?? "")),
     [],
@@ -350,7 +372,7 @@ test("what a stage prints cannot act on the terminal; colours stay, and the log 
   const dir = await folder({ one: "printf '\\033]0;title\\007\\033[2J\\033[31mred\\n'; exit 1" });
   const { stdout, stderr } = await build([dir], { expect: 1 });
   assert.match(stderr, /^one \| \u001b\[31mred\u001b\[0m$/m);
-  assert.not.match(stdout + stderr, /\u0007|\u001b\[2J|title/);
+  assert.not.match(stdout + stderr, /\u0007|\u001b\[2J|\u001b\]0/);
   assert.match(await log(dir), /\u001b\]0;title\u0007\u001b\[2J\u001b\[31mred/);
 });
 

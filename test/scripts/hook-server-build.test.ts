@@ -60,7 +60,7 @@ test("a run's record names its stages, its commit and who pushed it, whatever th
     files: {
       "build.yml": `stages: [pull, note, check, never]
 commands:
-  note: printf '${forged.replaceAll("'", "")}\\n'; env | grep BOATYARD_STAGES || true
+  note: printf '${forged.replaceAll("'", "")}\\n'; env
   check: exit 4
   never: 'true'
 `,
@@ -91,7 +91,8 @@ commands:
     ],
     log,
   );
-  assert.not.match(log, "BOATYARD_STAGES");
+  assert.is(record.reason, "check: exit code 4");
+  assert.not.match(log, "BOATYARD_STAGES=");
   const note = stages[1];
   const bytes = Buffer.from(log).subarray(note?.from, note?.to).toString();
   assert.match(bytes, /^note \| \{"time"/);
@@ -105,6 +106,32 @@ commands:
   const [rerun] = (await server.idle(60_000)) as { rerun?: unknown; commit?: { title: string } }[];
   assert.equal(rerun?.rerun, { of: body.run, by: "the server's own user" });
   assert.is(rerun?.commit?.title, "Say two", again.run);
+  await server.stop();
+});
+
+test("the reason of a run is its failed stage, why, and the line that tells more; secrets are masked in it", async () => {
+  const repo = await makeRepo({
+    files: {
+      "build.yml": `stages: [pull, check, slow]
+commands: { check: 'test -e good || { echo 0 errors; echo "TypeError: planted-5ecret-of-the-forge is no menu"; exit 4; }', slow: sleep 60 }
+timeout: { slow: 1s }
+`,
+    },
+  });
+  const dir = await makeYard({ repos: { "me/site": "on: { push: build }" } });
+  await rm(join(dir, "co"), { recursive: true });
+  await repo.checkout(join(dir, "co"));
+  const server = await startHooks(dir);
+  const first = await server.push("me/site", await repo.push({ "a.txt": "two" }));
+  await server.idle(60_000);
+  const reasonOf = async (id: string) => (await server.local(`/runs/${id}`)).body.reason;
+  assert.is(await reasonOf(first.body.run), "check: exit code 4: TypeError: *** is no menu");
+  const second = await server.push("me/site", await repo.push({ good: "" }));
+  await server.idle(60_000);
+  assert.is(
+    await reasonOf(second.body.run),
+    "slow: took longer than its time limit of 1.0s and was ended with all it had started",
+  );
   await server.stop();
 });
 

@@ -154,7 +154,7 @@ test("then commands run after a good push, in order, and a bad one fails the run
   const { body } = await server.push("me/site", sha(1));
   const [run] = await server.idle();
   assert.is(run?.state, "failed");
-  assert.match(run?.reason ?? "", /a then command: exit code 4/);
+  assert.match(run?.reason ?? "", /^on_success: exit code 4/);
   const log = logOf(server, body.run);
   assert.match(log, `one ${sha(1)}`);
   assert.not.match(log, "three");

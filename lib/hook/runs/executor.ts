@@ -1,9 +1,14 @@
 import { exitCodeOf, messageOf, systemCode } from "../../core/errors.ts";
+import { cleanLine } from "../../core/clean.ts";
+import { firstError } from "../../log/first-error.ts";
+import { textOfLine } from "../../log/format.ts";
+import { lastLines } from "../../log/tail.ts";
 import { builtCommit, notCheckedOut } from "./checkout.ts";
 import type { RepoConfig } from "../config/config.ts";
 import type { Entry } from "../store/entry.ts";
 import { lost } from "../store/store.ts";
 import { hasEnded, recordOf, type RunRecord, type RunState } from "./records.ts";
+import { failedStage } from "./run-stages.ts";
 import { clear, type Outcome, type Running } from "./run-process.ts";
 import { isShortage, RunStates, type RunStatesParts } from "./run-states.ts";
 import { RunSteps, type RunStepsParts } from "./run-steps.ts";
@@ -22,6 +27,9 @@ export type Result =
   | { readonly notBefore: number }
   /** It goes on without this server, and the next one takes it over. */
   | { readonly left: true };
+
+/** So much of a failed stage's output is searched for its error, in bytes from its end. */
+const searchedBytes = 1024 * 1024;
 
 /** Why a run is ended before its time, and the state that it has then. */
 interface Stop {
@@ -221,16 +229,28 @@ export class Executor {
     }
     if (outcome.how === "exit" && outcome.code === busyCode && record.phase !== "then")
       return await this.retryLater(record);
-    if (outcome.how === "cut" || outcome.code !== 0) {
-      const where = record.phase === "then" ? "a then command: " : "";
-      return { ended: await this.end(record, "failed", { reason: where + outcome.reason }) };
-    }
+    if (outcome.how === "cut" || outcome.code !== 0)
+      return { ended: await this.end(record, "failed", { reason: await this.whyFailed(record, outcome) }) };
     record.met = outcome.reason ?? record.met;
     const next = record.phase === "then" ? (record.step ?? 0) + 1 : 0;
     if (record.kind === "push" && next < repo.afterwards.length)
       return await this.follow(record, repo, await this.#steps.startThen(record, repo, next));
     await this.#parts.onSuccess(record);
     return { ended: await this.end(record, "succeeded", { reason: record.met }) };
+  }
+
+  /** The stage and why it failed, and the line of its output that tells more: `test: exit code 1: TypeError: …`. */
+  private async whyFailed(record: RunRecord, outcome: Outcome & { reason?: string | undefined }): Promise<string> {
+    const stages = await this.#states.stagesOf(record);
+    const stage = failedStage(stages) ?? stages.find(({ result }) => result === undefined);
+    const isPlain = outcome.how === "exit" && outcome.reason === `exit code ${outcome.code}`;
+    const why = (isPlain ? stage?.why : undefined) ?? outcome.reason ?? "";
+    const name = record.phase === "then" ? "on_success" : stage?.name;
+    const printed = await lastLines(this.#parts.records.path(record.id, "log"), stage, searchedBytes);
+    const lines = printed.map(textOfLine);
+    const error = lines[firstError(lines)]?.trim().slice(0, 200);
+    const parts = [name, why, error === undefined || why.includes(error) ? undefined : error];
+    return cleanLine(this.#parts.settings.mask(parts.filter((part) => part !== undefined && part !== "").join(": ")));
   }
 
   private async endAsAsked(record: RunRecord, { state, why, by, cancelledBy }: Stop) {

@@ -50,7 +50,6 @@ export function statusOf(
 function descriptionOf(record: RunRecord): string {
   const { state, seconds, reason, cancelledBy } = record;
   const took = seconds === undefined ? "" : ` after ${seconds.toFixed(1)} s`;
-  const stage = stageOf(record);
   switch (state) {
     case "waiting":
       return "waits for its turn";
@@ -60,7 +59,7 @@ function descriptionOf(record: RunRecord): string {
     case "succeeded":
       return `succeeded${took}`;
     case "failed":
-      return `failed${stage === undefined ? "" : ` in ${stage}`}${took}${reason ? `: ${reason}` : ""}`;
+      return `failed${took}${reason ? `: ${reason}` : ""}`;
     case "cancelled":
       return cancelledBy === undefined ? `cancelled: ${reason ?? ""}` : `cancelled by ${cancelledBy}`;
     case "superseded":

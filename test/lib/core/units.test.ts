@@ -42,7 +42,9 @@ test("durations and sizes are shown as people read them", () => {
   assert.is(formatDuration(840), "0.8s");
   assert.is(formatDuration(42_000), "42s");
   assert.is(formatDuration(200_000), "3m 20s");
-  assert.is(formatDuration(7_500_000), "2h 5m");
+  assert.is(formatDuration(185_000), "3m 05s");
+  assert.is(formatDuration(600_000), "10m");
+  assert.is(formatDuration(7_500_000), "2h 05m");
   assert.is(formatDuration(90_000_000), "1d 1h");
   assert.is(formatSize(512), "512 B");
   assert.is(formatSize(10_035), "9.8 kB");

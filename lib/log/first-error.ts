@@ -1,0 +1,40 @@
+import { stripVTControlCharacters } from "node:util";
+
+/**
+ * The line of a failed stage's output that tells why it failed. Pure: what compilers, test runners, package managers
+ * and shells write is known here by its form, and nowhere else.
+ */
+
+/** The surest first: a line of an earlier form counts more than one of a later form above it. */
+const forms: readonly RegExp[] = [
+  // an error by its name: Node, Python, Java, TypeScript, Rust, gcc
+  /\b(?!\d)\w*(?:Error|Exception)(?: \[\w+\])?: \S|\berror TS\d+:|^error(?:\[E\d+\])?: \S|: (?:fatal )?error: \S/,
+  /^E {2,}\S|\bpanicked at\b|^fatal: \S|^npm (?:ERR!|error) \S|^ ?ERR_PNPM_\w+|^YN\d{4}: .*\berror\b/,
+  // a test that failed
+  /^\s*(?:not ok \d+|--- FAIL: |FAIL(?:ED)? \S|[✗✖✘●×] \S)|^\s*\d+\) \S|\b[1-9]\d* (?:failing|failed)\b/,
+  // what the system refused
+  /\b(?:ECONN\w+|ENOENT|EACCES|EADDRINUSE|ENOSPC|ETIMEDOUT|ENOTFOUND)\b|No space left on device/,
+  /\b(?:command not found|not found$|No such file or directory|Permission denied|Segmentation fault|Killed$)/,
+  // a linter's row, make's last word
+  /^\s*\d+:\d+\s+error\b|^make(?:\[\d+\])?: \*\*\* /,
+  /\b(?:error|failed|failure|fatal|cannot|exception)\b/i,
+];
+
+/** What only looks like one. */
+const harmless =
+  /\b(?:0|no) (?:errors?|fail(?:ed|ing|ures?)|problems?)\b|\b(?:errors?|failed|failures?):? 0\b|error-free|\bwarning\b/i;
+
+/** The number of the line, from 0, that looks most like the reason; -1: none does. */
+export function firstError(lines: readonly string[]): number {
+  const texts = lines.map((line) => stripVTControlCharacters(line));
+  for (const form of forms) {
+    const at = texts.findIndex((text) => form.test(text) && !harmless.test(text));
+    if (at >= 0) return at;
+  }
+  return -1;
+}
+
+/** Whether a line alone looks like an error. */
+export function looksLikeError(line: string): boolean {
+  return firstError([line]) === 0;
+}
