@@ -21,8 +21,11 @@ const forms: readonly RegExp[] = [
 ];
 
 /** What only looks like one. */
-const harmless =
-  /\b(?:0|no) (?:errors?|fail(?:ed|ing|ures?)|problems?)\b|\b(?:errors?|failed|failures?):? 0\b|error-free|\bwarning\b/i;
+const harmless = new RegExp(
+  String.raw`\b(?:0|no) (?:errors?|fail(?:ed|ing|ures?)|problems?)\b|\b(?:errors?|failed|failures?):? 0\b|` +
+    String.raw`error-free|\bwarning\b`,
+  "i",
+);
 
 /** The number of the line, from 0, that looks most like the reason; -1: none does. */
 export function firstError(lines: readonly string[]): number {

@@ -95,7 +95,7 @@ commands:
   assert.not.match(log, "BOATYARD_STAGES=");
   const note = stages[1];
   const bytes = Buffer.from(log).subarray(note?.from, note?.to).toString();
-  assert.match(bytes, /^note \| \{"time"/);
+  assert.match(bytes, /^note \| \$ printf .*\n(?:note \| .*\n)*?note \| \{"time"/);
   assert.equal(record.commit, {
     title: "Say two",
     author: "Ada",
