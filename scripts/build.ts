@@ -160,7 +160,7 @@ DIR/build.yml names other stages, commands, env and timeout: see docs/build.md.
 
       async downloads(s) {
         const files = ["manifest.txt", "cloudinary.txt"];
-        if (!(await existsAny(dir, files))) s.skip(`no ${files.join(" or ")}`);
+        if (!(await existsAny(dir, files))) s.skip(`no ${files.join(" or ")}`, "absent");
         const downloads = await findScript("downloads");
         await s.plan(`downloads ${dir}`, () => inItsWords(s.$`${downloads} --print ${dir}`));
         s.say(`$ downloads ${dir}`);
@@ -168,8 +168,8 @@ DIR/build.yml names other stages, commands, env and timeout: see docs/build.md.
       },
 
       async install(s) {
-        const manager = (await packageManager(dir)) ?? s.skip("no package.json");
-        if (!(await asksForWork(dir, manager))) s.skip("package.json names no packages");
+        const manager = (await packageManager(dir)) ?? s.skip("no package.json", "absent");
+        if (!(await asksForWork(dir, manager))) s.skip("package.json names no packages", "absent");
         const place = { dir, state, env: s.env };
         if (!force && (await isInstalled(place, manager))) s.skip("nothing changed since the last install");
         await s.plan(manager.title, () => findManager(manager, s.env));
@@ -186,14 +186,14 @@ DIR/build.yml names other stages, commands, env and timeout: see docs/build.md.
       },
 
       async litpro(s) {
-        if (!(await existsAny(dir, ["lprc.js"]))) s.skip("no lprc.js");
+        if (!(await existsAny(dir, ["lprc.js"]))) s.skip("no lprc.js", "absent");
         // which litpro it is shows after the install, not before
         await s.plan("litpro", () => needsLitpro(dir));
         return await compileLitpro(s, dir, { force });
       },
 
       async uploads(s) {
-        if (!(await existsAny(dir, ["uploads.yml"]))) s.skip("no uploads.yml");
+        if (!(await existsAny(dir, ["uploads.yml"]))) s.skip("no uploads.yml", "absent");
         const uploads = await findScript("uploads");
         await s.plan(`uploads ${dir}`, () => inItsWords(s.$`${uploads} --check ${dir}`));
         await askToken();

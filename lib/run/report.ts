@@ -10,6 +10,8 @@ export interface StageResult {
   seconds: number;
   /** Why it was skipped or failed, or what it did, in a few words. */
   note: string;
+  /** It was skipped since the repo has not what it is for. */
+  isAbsent?: boolean | undefined;
   /** What was thrown. */
   error?: unknown;
 }
@@ -25,20 +27,22 @@ export interface RunSummary {
   stages: readonly StageResult[];
 }
 
-/** The table at a run's end: stages, results, seconds, and a line of the whole, called `name`. */
+/** The table at a run's end: stages, results, times, and a line of the whole, called `name`; then what was skipped. */
 export function runTable(name: string, whole: RunSummary, terminal: Terminal): string[] {
   const { paint } = terminal;
   const colour = (word: string) =>
     word === "ok" ? paint.green(word) : word === "skipped" ? paint.dim(word) : paint.red(word);
-  const rows = whole.stages.map(({ name, result, seconds, note }) => [
-    name,
-    colour(result),
-    result === "skipped" ? "" : seconds.toFixed(1),
-    cleanText(note),
-  ]);
-  const took = formatDuration(whole.seconds * 1000);
-  rows.push([name, colour(whole.result), whole.seconds.toFixed(1), `run ${whole.run}, ${took}`]);
-  return terminal.table(rows, { header: ["stage", "result", "seconds", ""], right: [2] });
+  const row = (each: Pick<StageResult, "name" | "seconds" | "note"> & { result: string }) => [
+    each.name,
+    colour(each.result),
+    each.result === "skipped" ? "" : formatDuration(each.seconds * 1000),
+    cleanText(each.note),
+  ];
+  const rows = whole.stages.filter(({ isAbsent }) => !isAbsent).map(row);
+  rows.push(row({ ...whole, name, note: `run ${whole.run}` }));
+  const table = terminal.table(rows, { header: ["stage", "result", "time", ""], right: [2] });
+  const absent = whole.stages.filter(({ isAbsent }) => isAbsent).map((stage) => stage.name);
+  return absent.length === 0 ? table : [...table, paint.dim(`skipped: ${absent.join(", ")}`)];
 }
 
 /** The same for --json: what `whole` holds beside the stages comes as it is. */

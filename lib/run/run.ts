@@ -26,8 +26,8 @@ export interface StageContext {
   readonly signal: AbortSignal;
   /** A line into the log and onto the terminal. */
   say(line: string): void;
-  /** There is nothing to do. */
-  skip(why: string): never;
+  /** There is nothing to do; `absent`: the repo has not what the stage is for, and its row is left out of the table. */
+  skip(why: string, how?: "absent"): never;
   /** The run ends here, and is no failure; one that found everything `unchanged` leaves no trace in the log. */
   stop(why: string, how?: "stopped" | "unchanged"): never;
   /**
@@ -95,7 +95,7 @@ export async function openRun(
 
 /** Ends a stage before its work. */
 class EarlyEnd extends Error {
-  readonly how: "skipped" | "stopped" | "unchanged" | "planned";
+  readonly how: "skipped" | "absent" | "stopped" | "unchanged" | "planned";
   constructor(how: EarlyEnd["how"], words: string) {
     super(words);
     this.how = how;
@@ -117,7 +117,7 @@ export async function previewStage(
     env,
     signal,
     say: () => {},
-    skip: (why) => endEarly("skipped", why),
+    skip: (why, how) => endEarly(how ?? "skipped", why),
     stop: (why, how = "stopped") => endEarly(how, why),
     async plan(words, needs) {
       if (check) await needs?.();
@@ -128,7 +128,7 @@ export async function previewStage(
     throw error;
   });
   if (!(does instanceof EarlyEnd)) throw new Error("a stage did its work without a plan");
-  return does.how === "skipped" ? { skip: does.message } : { does: does.message };
+  return does.how === "skipped" || does.how === "absent" ? { skip: does.message } : { does: does.message };
 }
 
 /** What a check says of a stage: it looks for what the stage needs, as the folder stands. */
@@ -288,7 +288,7 @@ export class Run {
       const note = await stage({
         $: $({ cwd, env, signal: abort.signal, onLine: say }),
         ...{ env, signal: abort.signal, say },
-        skip: (why) => endEarly("skipped", why),
+        skip: (why, how) => endEarly(how ?? "skipped", why),
         stop: (why, how = "stopped") => endEarly(how, why),
         plan: async () => {},
       });
@@ -296,6 +296,7 @@ export class Run {
       return ended("ok", note ?? "");
     } catch (error) {
       if (error instanceof EarlyEnd && !abort.signal.aborted) {
+        if (error.how === "absent") return { ...ended("skipped", error.message), isAbsent: true };
         if (error.how === "skipped") return ended("skipped", error.message);
         this.#isUnchanged = error.how === "unchanged";
         this.stopped = error.message;

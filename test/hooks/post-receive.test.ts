@@ -77,8 +77,17 @@ test("a build that fails is told, and the push stands", async () => {
     "build.yml": "stages: [pull, make]\ncommands: { make: exit 4 }\n",
   });
   const seen = await push(repo, "main");
-  assert.match(seen, new RegExp(`post-receive: the build of main failed \\(exit code 1\\); see ${dir}/logs.txt`));
+  assert.match(
+    seen,
+    new RegExp(
+      `post-receive: build of main FAILED: make: exit code 4; the push itself is stored, so git push exits 0; see ${dir}/logs.txt`,
+    ),
+  );
   assert.is(await git(repo.bare, "rev-parse", "main"), sha);
+  // of a build that cannot begin the reason is not that of the one before
+  await git(repo.bare, "config", "boatyard.build", "no-such-build");
+  await repo.commit({ "a.txt": "two\n" });
+  assert.match(await push(repo, "main"), "post-receive: build of main FAILED: exit code 1; the push itself");
 });
 
 test("what is missing is named: the checkout's folder, the script", async () => {

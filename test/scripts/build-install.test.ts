@@ -139,9 +139,9 @@ test("without a lock file it is npm install, and what npm writes then counts as 
 
 test("nothing to install is said, and npm is not started", async () => {
   const dir = tempDir();
-  assert.match(await install(dir), /install +skipped +no package.json/);
+  assert.match(await install(dir), /^skipped: install$/m);
   await writeFile(join(dir, "package.json"), '{ "name": "x", "scripts": { "test": "true" } }\n');
-  assert.match(await install(dir), /install +skipped +package.json names no packages/);
+  assert.match(await install(dir), /^skipped: install$/m);
   await mkdir(join(dir, "node_modules"));
   await writeFile(join(dir, "package.json"), '{ "name": "x", "scripts": { "prepare": "touch prepared" } }\n');
   assert.match(await install(dir), /npm install/);
