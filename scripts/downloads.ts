@@ -1,21 +1,22 @@
-import { join } from "node:path";
+import { readFile, stat } from "node:fs/promises";
+import { basename, join } from "node:path";
 import process from "node:process";
 import { text } from "node:stream/consumers";
-import { defineCommand, runScript } from "../lib/cli/command.ts";
+import { type CommandInput, defineCommand, runScript } from "../lib/cli/command.ts";
 import { atEnd } from "../lib/core/at-exit.ts";
 import { cleanLine } from "../lib/core/clean.ts";
 import { UsageError } from "../lib/core/errors.ts";
 import { formatDuration, formatSize } from "../lib/core/units.ts";
 import { Fetcher, type FileResult } from "../lib/downloads/fetcher.ts";
 import { readLists } from "../lib/downloads/lists.ts";
-import { formatEntry, shownUrl } from "../lib/downloads/manifest.ts";
+import { formatEntry, pinLines, shownUrl } from "../lib/downloads/manifest.ts";
 import { downloadsIn, Folders, lockName } from "../lib/downloads/paths.ts";
-import { planDownloads, type Step } from "../lib/downloads/plan.ts";
+import { isSame, planDownloads, type Step } from "../lib/downloads/plan.ts";
 import { Pool } from "../lib/downloads/pool.ts";
 import { Progress } from "../lib/downloads/progress.ts";
 import { Record } from "../lib/downloads/record.ts";
 import { FetchFailed, reasonOf } from "../lib/fetch/fetch.ts";
-import { removeStaleTemporaries } from "../lib/files/files.ts";
+import { removeStaleTemporaries, writeAtomic } from "../lib/files/files.ts";
 import { acquireLock } from "../lib/files/lock.ts";
 
 const command = defineCommand({
@@ -34,6 +35,8 @@ Flags
   --check              hash the files again and ask the servers for newer ones
   --force              fetch everything again
   --prune              move what is no longer listed to downloads/old/
+  --keep-going         fetch the good lines of a list with wrong ones; exit 1
+  --pin                write #sha256-… behind each URL of the manifest, from downloads/saved.txt; fetch nothing
   --print              print the manifest that both files stand for; fetch nothing
   --manifest FILE      read this in place of both files; - for standard input
   --wait               wait for another run in this folder to end
@@ -48,10 +51,11 @@ Environment
 Examples
   downloads                           fetch what is new in the current folder's manifest
   downloads site --check --prune      ask for newer ones, put away what is no longer listed
+  downloads && downloads --pin        what came is what will come
   make-list | downloads --manifest -  fetch what another program lists
 
 Exit codes
-  1  a file failed; the others are fetched
+  1  a file failed; the others are fetched; with --keep-going also: a line was wrong
   2  a wrong line or flag, nothing was fetched
   4  a path that would leave the folder, nothing was fetched
 `,
@@ -63,7 +67,9 @@ Exit codes
     const root = downloadsIn(dir);
     const given = flags.manifest === "-" ? { text: await text(process.stdin) } : { file: flags.manifest };
     // a wrong line is refused, and nothing is made where no list is: not even the lock file
-    const listed = await readLists(dir, root, given);
+    const lenient = { keepGoing: flags["keep-going"] };
+    const listed = await readLists(dir, root, given, lenient);
+    if (flags.pin) return await pin(flags.manifest ?? join(dir, "manifest.txt"), root, { terminal, signal });
     if (flags.print) {
       for (const entry of listed?.entries ?? []) {
         const { where, url, path, version, sha256 } = entry;
@@ -85,7 +91,7 @@ Exit codes
     const damage = record.wrong.slice(0, 9).join(", ");
     if (damage) terminal.note(`saved.txt: damaged in line ${damage}; those files are looked at anew`);
     // the run that was waited for has made files
-    const wanted = flags.wait ? ((await readLists(dir, root, given)) ?? listed) : listed;
+    const wanted = flags.wait ? ((await readLists(dir, root, given, lenient)) ?? listed) : listed;
     const plan = planDownloads(wanted, record, flags);
 
     const results: FileResult[] = [];
@@ -115,6 +121,7 @@ Exit codes
           const when = `again in ${(wait / 1000).toFixed(1)} s`;
           terminal.note(cleanLine(`${path}: ${reasonOf(error)}; ${when}`));
         },
+        onMirror: (error, next) => terminal.note(cleanLine(`${path}: ${reasonOf(error)}; trying ${shownUrl(next)}`)),
       });
       const seconds = progress.finish(path);
       if (!signal.aborted) tell({ ...result, seconds });
@@ -139,12 +146,14 @@ Exit codes
     const byLine = ({ where: a = "" }: FileResult, { where: b = "" }: FileResult) =>
       a.localeCompare(b, "en", { numeric: true });
     for (const { where, path, reason } of failed.sort(byLine)) terminal.warn(cleanLine(`${where}: ${path}: ${reason}`));
+    for (const { where, reason } of wanted.faults) terminal.warn(cleanLine(`${where}: ${reason}; left out`));
     const summary = {
       fetched: fetched.length,
       bytes: fetched.reduce((sum, { size = 0 }) => sum + size, 0),
       kept: only("kept").length,
       old: results.filter(({ old }) => old !== undefined).length,
       failed: failed.length,
+      ...(flags["keep-going"] ? { wrong: wanted.faults.length } : {}),
       seconds: (Date.now() - started) / 1000,
     };
     terminal.printJson({ summary });
@@ -154,9 +163,26 @@ Exit codes
         `fetched ${summary.fetched}${size}, kept ${summary.kept}, moved to old ${summary.old}, ` +
           `failed ${summary.failed}, in ${formatDuration(summary.seconds * 1000)}`,
       );
-    return summary.failed > 0 ? 1 : 0;
+    return summary.failed + wanted.faults.length > 0 ? 1 : 0;
   },
 });
+
+/** `--pin`: the manifest's lines get the hashes of what was saved. @returns 1 when of one's file nothing is known. */
+async function pin(file: string, root: string, { terminal, signal }: Pick<CommandInput, "terminal" | "signal">) {
+  if (file === "-") throw new UsageError("--pin writes into the manifest; name a file");
+  await acquireLock(join(root, lockName), { what: "downloads --pin", signal });
+  const { saved } = await Record.read(root);
+  const before = await readFile(file, "utf8");
+  const { text, pinned, unknown } = pinLines(before, basename(file), (entry) => {
+    const known = saved.get(entry.path);
+    return known !== undefined && isSame(entry, known) ? known.sha256 : undefined;
+  });
+  if (pinned.length > 0) await writeAtomic(file, text, { mode: (await stat(file)).mode & 0o777 });
+  for (const { where, path } of unknown) terminal.warn(cleanLine(`${where}: ${path} is not saved yet; run downloads`));
+  terminal.printJson({ pinned: pinned.map(({ path }) => path), unknown: unknown.map(({ path }) => path) });
+  terminal.print(`pinned ${pinned.length}, not saved yet ${unknown.length}`);
+  return unknown.length > 0 ? 1 : 0;
+}
 
 function lineOf({ result, path, size, version, old, reason }: FileResult): string {
   const bytes = result === "fetched" && size !== undefined ? formatSize(size) : undefined;

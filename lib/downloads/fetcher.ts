@@ -29,7 +29,10 @@ export interface FileResult {
   where?: string;
 }
 
-type Told = Pick<FetchRequest, "onProgress" | "onRetry">;
+type Told = Pick<FetchRequest, "onProgress" | "onRetry"> & {
+  /** An address did not give the file; the next one is tried. */
+  onMirror?: (error: unknown, next: string) => void;
+};
 type Obtained = Pick<FileResult, "result" | "old" | "reason"> & {
   saved: Saved;
   /** false: a new file that the disk may not have yet. */
@@ -113,10 +116,18 @@ export class Fetcher {
     before: Saved | undefined,
     request: Told & Pick<FetchRequest, "unless" | "flush">,
   ): Promise<Obtained> {
-    const { url, path, sha256 } = entry;
+    const { path, sha256 } = entry;
     const { maxSize, signal } = this.#options;
     const to = this.#folders.fileAt(join(partialFolder, partialName(path)));
-    const fetched = await this.#web.toFile({ ...request, url, to, name: path, sha256, maxSize, signal });
+    const from = (url: string) => this.#web.toFile({ ...request, url, to, name: path, sha256, maxSize, signal });
+    let fetching = from(entry.url);
+    for (const mirror of entry.mirrors ?? [])
+      fetching = fetching.catch((error: unknown) => {
+        if (signal.aborted || ["ENOSPC", "EDQUOT"].includes(systemCode(error) ?? "")) throw error;
+        request.onMirror?.(error, mirror);
+        return from(mirror);
+      });
+    const fetched = await fetching;
     if (!fetched.changed && before) return { saved: before, result: "kept" };
     const { same, old } = await this.#folders.place(entry, to, fetched.sha256, before);
     const result = same ? "kept" : "fetched";

@@ -2,7 +2,10 @@ import { cleanLine } from "../core/clean.ts";
 import { Refused, UsageError } from "../core/errors.ts";
 import { checkPath, twinKey } from "./paths.ts";
 
-/** The manifest: lines `URL PATH`. Reading it is pure; nothing here looks at the disk or the network. */
+/**
+ * The manifest: lines `URL PATH`, `URL`, or `URL#sha256-HEX MIRROR… PATH`. Reading it is pure; nothing here looks at
+ * the disk or the network.
+ */
 
 /** One file that is wanted. */
 export interface Entry {
@@ -10,6 +13,8 @@ export interface Entry {
   where: string;
   /** The address without its fragment. May hold a login: show `shownUrl` instead. */
   url: string;
+  /** Other addresses of the same bytes, tried in their order; only of what is pinned. */
+  mirrors?: readonly string[];
   /** Under `downloads/`. */
   path: string;
   /** From the fragment `#3`. */
@@ -35,12 +40,41 @@ export interface List {
 /** Read manifest.txt. `name` is the file's, for messages. */
 export function parseManifest(text: string, name: string): List {
   return parseLines(text, name, (line, where) => {
-    const space = line.indexOf(" ");
-    if (space === 0) throw new UsageError("the line starts with a space; the URL comes first");
-    const tab = line.includes("\t") ? " (a tab is not one)" : "";
-    if (space < 0) throw new UsageError(`no space between URL and path${tab}; write URL PATH`);
-    return [makeEntry(line.slice(0, space), line.slice(space + 1), where)];
+    if (line.startsWith(" ")) throw new UsageError("the line starts with a space; the URL comes first");
+    const [, address = "", others = "", path] = /^(\S+)((?: (?:https?|file|s3):\S+)*)(?: (.*))?$/s.exec(line) ?? [];
+    if (line.includes("\t") && path === undefined)
+      throw new UsageError("no space between URL and path (a tab is not one); write URL PATH");
+    const mirrors = others.split(" ").filter((each) => each !== "");
+    return [makeEntry(address, path ?? lastPart(address), where, mirrors)];
   });
+}
+
+/** The file's name in a URL, where a line has no path. @throws {UsageError} when it names none. */
+function lastPart(address: string): string {
+  const [url = ""] = address.split("#", 1);
+  checkUrl(url);
+  const name = decodeURIComponent(parseUrl(url).pathname.split("/").at(-1) ?? "");
+  if (name === "") throw new UsageError("the URL ends without a file's name; write URL PATH");
+  return name;
+}
+
+/**
+ * A manifest whose lines are pinned to what was saved: `#sha256-HEX` behind each URL. Pure.
+ * @param shaOf what is known of a line's file; undefined: nothing.
+ * @returns the text, the lines that were pinned, and those of which nothing is known.
+ */
+export function pinLines(text: string, name: string, shaOf: (entry: Entry) => string | undefined) {
+  const [pinned, unknown]: [Entry[], Entry[]] = [[], []];
+  const entries = new Map(parseManifest(text, name).entries.map((entry) => [entry.where, entry]));
+  const lines = text.split("\n").map((line, index) => {
+    const entry = entries.get(`${name}:${index + 1}`);
+    if (entry === undefined || entry.sha256 !== undefined) return line;
+    const sha256 = shaOf(entry);
+    (sha256 === undefined ? unknown : pinned).push(entry);
+    if (sha256 === undefined) return line;
+    return line.replace(/^\S+/, (address) => `${address}${address.includes("#") ? "," : "#"}sha256-${sha256}`);
+  });
+  return { text: lines.join("\n"), pinned, unknown };
 }
 
 /** Read a list's lines, as editors of all systems write them; for one that is wrong, `parse` throws. */
@@ -76,11 +110,15 @@ export function isComment(line: string): boolean {
  * An entry from its two fields.
  * @throws {UsageError | Refused} when one of them is wrong.
  */
-export function makeEntry(address: string, path: string, where: string): Entry {
+export function makeEntry(address: string, path: string, where: string, mirrors: readonly string[] = []): Entry {
   checkPath(path);
   const [, url = "", fragment] = /^([^#]*)(?:#(.*))?$/s.exec(address) ?? [];
   checkUrl(url);
-  const entry: Entry = { where, url, path };
+  const entry: Entry = { where, url, path, ...(mirrors.length > 0 ? { mirrors } : {}) };
+  for (const mirror of mirrors) {
+    checkUrl(mirror);
+    if (mirror.includes("#")) throw new UsageError("version and pin stand behind the first URL; take off the other #");
+  }
   for (const word of fragment?.split(",") ?? []) {
     const [pin] = /(?<=^sha256-).*/i.exec(word) ?? [];
     if (pin !== undefined) {
@@ -96,6 +134,8 @@ export function makeEntry(address: string, path: string, where: string): Entry {
       entry.version = word;
     }
   }
+  if (mirrors.length > 0 && entry.sha256 === undefined)
+    throw new UsageError("several URLs need a pin, by which they are known to be one file: URL#sha256-HEX URL PATH");
   return entry;
 }
 
@@ -127,9 +167,9 @@ export function shownUrl(url: string): string {
 }
 
 /** The line of a manifest that an entry stands for. */
-export function formatEntry({ url, path, version, sha256 }: Entry): string {
+export function formatEntry({ url, mirrors = [], path, version, sha256 }: Entry): string {
   const words = [version, sha256 && `sha256-${sha256}`].filter((word) => word !== undefined);
-  return `${url}${words.length > 0 ? `#${words.join(",")}` : ""} ${path}`;
+  return [`${url}${words.length > 0 ? `#${words.join(",")}` : ""}`, ...mirrors, path].join(" ");
 }
 
 /** Two lines that would write one file: the same path, a twin by case or Unicode form, a file inside a file. */

@@ -47,7 +47,7 @@ export function planDownloads(
 }
 
 /** Whether the record is about what the line asks for: the same URL, version and pin. */
-function isSame(entry: Entry, saved: Saved): boolean {
+export function isSame(entry: Entry, saved: Saved): boolean {
   return (
     entry.version === saved.version &&
     (entry.sha256 === undefined || entry.sha256 === saved.sha256) &&

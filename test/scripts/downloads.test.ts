@@ -39,6 +39,65 @@ test.before.each(async (context) => {
 });
 test.after.each(async ({ server }) => await server.stop());
 
+test("a mirror is asked when the first address fails or has other bytes, and the record stays quiet about it", async ({
+  server,
+  site,
+}) => {
+  server.on(
+    "/other",
+    text(() => "other bytes"),
+  );
+  server.on(
+    "/good",
+    text(() => "right"),
+  );
+  const pin = `#sha256-${sha256("right")}`;
+  site.manifest(`${server.url}/gone${pin} ${server.url}/good a\n${server.url}/other${pin} ${server.url}/good b`);
+  const { stderr } = await site.run([], { expect: 0 });
+  assert.equal([site.read("a"), site.read("b")], ["right", "right"]);
+  assert.match(stderr, /^a: .*; trying http.*\/good$/m);
+  assert.match(stderr, /^b: .*; trying http.*\/good$/m);
+  assert.match((await site.run([], { expect: 0 })).stdout, /fetched 0, kept 2/);
+  site.manifest(`${server.url}/gone${pin} ${server.url}/other c`);
+  assert.match((await site.run([], { expect: 1 })).stderr, /^manifest.txt:1: c: /m);
+});
+
+test("--keep-going fetches the good lines of a bad manifest, and names the others", async ({ server, site }) => {
+  server.on(
+    "/f",
+    text(() => "good"),
+  );
+  site.manifest(`${server.url}/f f\nnonsense here\n${server.url}/f F\n`);
+  await site.run([], { expect: 2 });
+  assert.equal(site.files(), []);
+  const { stderr, stdout } = await site.run(["--keep-going"], { expect: 1 });
+  assert.is(site.read("f"), "good");
+  assert.match(stderr, /^manifest.txt:2: what stands before the space is not a URL.*; left out$/m);
+  assert.match(stderr, /^manifest.txt:3: F: on some file systems.*; left out$/m);
+  assert.match(stdout, /fetched 1 /);
+  site.manifest(`${server.url}/f ../f\n`);
+  await site.run(["--keep-going"], { expect: 4 });
+});
+
+test("--pin writes what was saved into the manifest; other bytes are then refused", async ({ server, site }) => {
+  let content = "one";
+  server.on(
+    "/f.txt",
+    text(() => content),
+  );
+  site.manifest("# files", `${server.url}/f.txt#2 a b`, `${server.url}/f.txt`);
+  assert.match((await site.run(["--pin"], { expect: 1 })).stderr, /^manifest.txt:2: a b is not saved yet/m);
+  await site.run([], { expect: 0 });
+  assert.match((await site.run(["--pin"], { expect: 0 })).stdout, /^pinned 2, not saved yet 0$/m);
+  const pin = `sha256-${sha256("one")}`;
+  const manifest = readFileSync(join(site.dir, "manifest.txt"), "utf8");
+  assert.is(manifest, `# files\n${server.url}/f.txt#2,${pin} a b\n${server.url}/f.txt#${pin}\n`);
+  assert.match((await site.run([], { expect: 0 })).stdout, /fetched 0, kept 2/);
+  content = "two";
+  assert.match((await site.run(["--force"], { expect: 1 })).stderr, /sha256/);
+  assert.is(site.read("f.txt"), "one");
+});
+
 test("a new version is fetched whole, and only then the one before goes to old/ under its version", async ({
   server,
   site,

@@ -1,6 +1,13 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { clashes, formatEntry, parseManifest, shownUrl, throwFaults } from "../../../lib/downloads/manifest.ts";
+import {
+  clashes,
+  formatEntry,
+  parseManifest,
+  pinLines,
+  shownUrl,
+  throwFaults,
+} from "../../../lib/downloads/manifest.ts";
 import { Refused, UsageError } from "../../../lib/core/errors.ts";
 
 const read = (text: string) => parseManifest(text, "manifest.txt");
@@ -39,6 +46,38 @@ test("the fragment is the version, the pin, or both, and is not part of the URL"
   }
 });
 
+test("a URL alone takes the last part of its path; further URLs are mirrors of what is pinned", () => {
+  assert.equal(
+    read("https://a.test/papers/On%20the%20Answer.pdf?x=1#2").entries.map(({ path, version }) => [path, version]),
+    [["On the Answer.pdf", "2"]],
+  );
+  const line = `https://a.test/x#sha256-${hex} https://b.test/y s3://c/z my file`;
+  const [entry] = read(line).entries;
+  assert.equal(entry?.mirrors, ["https://b.test/y", "s3://c/z"]);
+  assert.is(entry?.path, "my file");
+  assert.is(entry && formatEntry(entry), line);
+  assert.is(read(`https://a.test/x#sha256-${hex} https://b.test/y`).entries[0]?.path, "x");
+});
+
+test("pinning writes the hash behind each URL that has none, and leaves all else as it is", () => {
+  const text = `# list\r\nhttps://a.test/x#3 x\r\nhttps://a.test/y#sha256-${hex} y\n\nhttps://a.test/z\nwrong\nhttps://a.test/q q\n`;
+  const known = new Map([
+    ["x", "1".repeat(64)],
+    ["y", "2".repeat(64)],
+    ["z", "3".repeat(64)],
+  ]);
+  const { text: pinned, unknown } = pinLines(text, "manifest.txt", ({ path }) => known.get(path));
+  assert.is(
+    pinned,
+    `# list\r\nhttps://a.test/x#3,sha256-${"1".repeat(64)} x\r\nhttps://a.test/y#sha256-${hex} y\n\n` +
+      `https://a.test/z#sha256-${"3".repeat(64)}\nwrong\nhttps://a.test/q q\n`,
+  );
+  assert.equal(
+    unknown.map(({ path }) => path),
+    ["q"],
+  );
+});
+
 test("a login in a wrong URL is not repeated, wherever its characters have put it", () => {
   for (const address of [
     "https://me:sec/ret@a.test/x",
@@ -58,7 +97,11 @@ test("a file: URL that names no file is a wrong line, not a failure to try again
 
 test("every wrong line is named with its number and what to do", () => {
   const lines: [string, RegExp][] = [
-    ["https://a.test/x", /no space/],
+    ["https://a.test/", /without a file's name/],
+    ["https://a.test/x\tx", /tab/],
+    ["https://a.test/x https://b.test/x x", /need a pin/],
+    [`https://a.test/x#sha256-${hex} https://b.test/x#2 x`, /behind the first URL/],
+    [`https://a.test/x#sha256-${hex} https:x x`, /is not a URL/],
     [" https://a.test/x x", /starts with a space/],
     ["https://a.test/x ", /no path/],
     ["a.test/x x", /is not a URL/],
@@ -108,7 +151,7 @@ test("two lines with one path are wrong, also when only some file systems take t
 });
 
 test("all wrong lines come as one error", () => {
-  const { faults } = read("nonsense\nhttps://a.test/x");
+  const { faults } = read("nonsense\nhttps://a.test/");
   assert.throws(
     () => throwFaults(faults),
     (error: unknown) => error instanceof UsageError && error.message.split("\n").length === 2,
