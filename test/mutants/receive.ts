@@ -114,8 +114,8 @@ export const receive: Mutation[] = [
   {
     what: "a then command runs although the build failed",
     file: "lib/hook/runs/executor.ts",
-    from: 'if (outcome.how === "cut" || outcome.code !== 0) {',
-    to: 'if (outcome.how === "cut") {',
+    from: 'if (outcome.how === "cut" || outcome.code !== 0)',
+    to: 'if (outcome.how === "cut")',
     tests: ["scripts/hook-server-runs"],
   },
   {

@@ -63,7 +63,7 @@ test "$before" = "$(pid)" && systemctl show --property=StatusText hook-server.se
 # git for a repo, as its user: what its ssh says is not the service's word either
 runuser -u site -- sh -c 'cd; git init -q; git remote add origin ssh://nowhere/x; printf "#!/bin/sh\\nsed s/^/git:/ /proc/self/cgroup | tail -1 >~/where; NOTIFY_SOCKET=/run/systemd/notify systemd-notify STATUS=taken\\n" >ssh; chmod +x ssh; git config core.sshCommand ~/ssh'
 for i in $(seq 150); do test -s /home/site/where && break; sleep 0.2; done; sed "s/-[0-9]*$//" /home/site/where; systemctl show --property=StatusText hook-server.service
-job 'env -i setsid sh -c "setsid sleep 7788 &" ; touch begun; for i in $(seq 20); do mktemp /tmp/x.XXXX >/dev/null || ls -ld /tmp; sleep 0.3; done; exit 7'
+job 'env -i setsid sh -c "setsid sleep 7788 &" ; touch begun; for i in $(seq 20); do mktemp /tmp/x.XXXX >/dev/null 2>&1 || ls -ld /tmp; sleep 0.3; done; exit 7'
 begin; kill -9 $(pid); echo "killed: $(finish $run)"
 begin; systemctl restart hook-server.service; echo "restarted: $(finish $run)"; grep -c "hook-server |" /var/lib/boatyard/runs/$run/log
 begin; systemctl stop hook-server.socket hook-server.service; pgrep -c -x job; systemctl daemon-reload; systemctl start hook-server.socket hook-server.service; echo "stopped: $(finish $run)"

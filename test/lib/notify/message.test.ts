@@ -60,7 +60,7 @@ test("a recovery says since when it was broken, and how often it failed", () => 
   );
   const message = composeMessage([fixed]);
   assert.is(message.headline, "OK again");
-  assert.match(plainText(message), /failed from 2026-11-20 10:15:09Z, for 2h 5m \(3 failures\)/);
+  assert.match(plainText(message), /failed from 2026-11-20 10:15:09Z, for 2h 05m \(3 failures\)/);
 });
 
 test("secrets are masked in every part, and only the last 20 lines are shown", () => {
