@@ -126,7 +126,8 @@ byHand(
     await makeBlocking(socket);
     const serve = 'require("http").createServer((_, r) => r.end("served")).listen({ fd: 3 })';
     const app = $({ stdio: ["ignore", "ignore", "ignore", socket.fd], nothrow: true, grace: 0 })`node -e ${serve}`;
-    const asked = await runCommand(["curl", "-s", "--unix-socket", path, "http://x/"]);
+    const ask = `require("http").get({ socketPath: process.argv[1] }, (r) => r.pipe(process.stdout))`;
+    const asked = await runCommand(["node", "-e", ask, path]);
     assert.is(asked.stdout, "served");
     const taken = () =>
       openListenSocket({ path }).then(
