@@ -99,7 +99,7 @@ export const disk: Mutation[] = [
   },
   {
     what: "the link of a slave's repo is not synced",
-    file: "lib/fleet/repo/state.ts",
+    file: "lib/fleet/repo/trees.ts",
     from: "await fsyncFolder(place.repos);",
     to: "",
     tests: durability,
@@ -121,9 +121,9 @@ export const disk: Mutation[] = [
   },
   {
     what: "the link of a slave's repo is removed and made anew",
-    file: "lib/fleet/repo/state.ts",
-    from: "else await rename(place.newLink, place.link);",
-    to: "else {\n    await rm(place.link, { force: true });\n    await rename(place.newLink, place.link);\n  }",
+    file: "lib/fleet/repo/trees.ts",
+    from: "else await rename(link, place.link);",
+    to: "else {\n    await rm(place.link, { force: true });\n    await rename(link, place.link);\n  }",
     tests: killed,
   },
   {

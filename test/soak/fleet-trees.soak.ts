@@ -120,10 +120,10 @@ async function checkClean(repo: TestRepo, repos: string, site: string, most = 4)
   assert.is(await git(site, "status", "--porcelain", "--ignored"), "");
   assert.equal((await readdir(repos)).sort(), [".boatyard", "site"]);
   const home = join(repos, ".boatyard/site");
-  assert.equal((await readdir(home)).sort(), ["index", "lock", "mirror.git", "state.json", "trees"]);
+  assert.equal((await readdir(home)).sort(), ["index", "lock", "state.json", "trees"]);
   const trees = await readdir(join(home, "trees"));
   assert.ok(trees.length <= most, `${trees.join(" ")} are more trees than are kept`);
-  const left = await readdir(join(home, "mirror.git"), { recursive: true });
+  const left = await readdir(join(site, ".git"), { recursive: true });
   assert.equal(
     left.filter((name) => /tmp_|\.lock$|incoming/.test(name)),
     [],

@@ -12,7 +12,7 @@ import { readBusAccess } from "../../bus/settings.ts";
 import { formatPublicKey, keyOfSecret, parsePublicKey, readPrivateKey } from "../keys.ts";
 import { isTargetName, type Order } from "../letter.ts";
 import { needBase } from "../remote.ts";
-import { serverFolder } from "../repo/state.ts";
+import { serverFolder } from "../repo/trees.ts";
 import { branchOf, fromConfig, readSettings, reposFolder, type SlaveSettings } from "../settings.ts";
 import { type BusSettings, followBus } from "./bus-transport.ts";
 import { createHttpSide, type HttpOptions, isLoopbackAddress, readTestFile } from "./routes.ts";

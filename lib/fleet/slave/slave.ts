@@ -10,8 +10,8 @@ import { gitIn, textOf } from "../../git/git.ts";
 import { HttpError } from "../../http/server.ts";
 import type { Order } from "../letter.ts";
 import type { OrderState, Report, RepoStatus } from "../report.ts";
-import { isUnchanged } from "../repo/checkout.ts";
-import { hidden, placeOf, servedAt } from "../repo/state.ts";
+import { isUnchanged } from "../repo/clone.ts";
+import { hidden, Place, servedAt } from "../repo/trees.ts";
 import { branchOf, isAllowed, settingsFor, type SlaveSettings } from "../settings.ts";
 import { DesiredState } from "./desired-state.ts";
 
@@ -98,7 +98,7 @@ export class Inventory {
    * @param verify also compare the served tree with its commit, file by file
    */
   private async repo(repo: string, verify: boolean): Promise<RepoStatus | undefined> {
-    const place = placeOf(this.#options.repos, repo);
+    const place = new Place(this.#options.repos, repo);
     const { tree, plain } = await servedAt(place);
     const order = this.stateOf(repo);
     const { error } = order ?? {};
