@@ -23,7 +23,7 @@ const shared: Record<string, readonly string[]> = {
   files: ["files", "ignore", "lock", "state-file"],
   http: ["server", "proxy", "systemd"],
   git: ["git", "checkout"],
-  archive: ["tar", "rules", "unpack"],
+  archive: ["tar", "rules", "unpack", "members"],
   openpgp: ["keys", "verify", "sign"],
   s3: ["s3", "errors"],
   bus: ["bus", "address", "nkey", "settings", "users"],
@@ -33,7 +33,7 @@ const shared: Record<string, readonly string[]> = {
   log: ["first-error", "format", "writer", "rotate", "parts", "tail"],
   run: ["run", "stage-file", "report", "lease"],
   page: ["page"],
-  "web-folder": ["version-file", "web-folder", "trust", "rollback-guard", "key-set"],
+  "web-folder": ["version-file", "web-folder", "trust", "rollback-guard", "key-set", "archive-index"],
 };
 
 /** The stages, each with what scripts/ calls of it. */

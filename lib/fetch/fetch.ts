@@ -33,6 +33,11 @@ export interface Fetcher {
    * @throws {FetchFailed} when the server has no such file, or not the right one, or every try failed.
    */
   toFile(request: FetchRequest): Promise<Fetched>;
+  /**
+   * Some bytes of a URL's content. Not repeated when it fails.
+   * @throws {FetchFailed} unless the server gives just these.
+   */
+  part(url: string, at: number, size: number, signal?: AbortSignal): Promise<Buffer>;
   /** What the server says of a URL, without its body. Not repeated when it fails. */
   head(url: string, signal?: AbortSignal): Promise<{ size?: number; etag?: string; modified?: number }>;
   /** Close the kept connections. */
@@ -166,8 +171,37 @@ export function createFetcher({ retries = 5, stall = 30_000, backoff = 500 }: Fe
     }
   }
 
+  async function part(url: string, at: number, size: number, signal?: AbortSignal): Promise<Buffer> {
+    const timer = startStall(stall, signal);
+    const range = `${at}-${at + size - 1}`;
+    const pieces: Buffer[] = [];
+    let got = 0;
+    try {
+      const headers = { range: `bytes=${range}` };
+      const { status, headers: about, body } = await ask({ url, method: "GET", headers, signal: timer.signal }, true);
+      const isPart = status === 206 && about["content-range"]?.startsWith(`bytes ${range}/`);
+      // to leave the loop ends the connection
+      if (isPart)
+        for await (const piece of body as AsyncIterable<Buffer>) {
+          timer.progress(piece.length);
+          got += piece.length;
+          if (got > size) break;
+          pieces.push(piece);
+        }
+      else body.on("error", () => {}).destroy();
+      if (!isPart) throw new FetchFailed(`the server gives no parts of a file (status ${status})`);
+      if (got !== size) throw new FetchFailed(`${got} bytes came of a part of ${size}`);
+      return Buffer.concat(pieces);
+    } catch (error) {
+      throw timer.signal.aborted ? timer.signal.reason : error;
+    } finally {
+      timer.stop();
+    }
+  }
+
   return {
     toFile,
+    part,
     async head(url, signal) {
       const timer = startStall(stall, signal);
       try {

@@ -13,6 +13,7 @@ import { removeStaleTemporaries } from "../files/files.ts";
  *     releases/my-app-1.23.42b     whole, or not there
  *     .launchfit/state.json        what was ever accepted (state.ts)
  *     .launchfit/keys/FPR.asc      the pinned key
+ *     .launchfit/archive/          the archive that was taken last, by which the next one is fetched
  *     .launchfit/temporary/        downloads and what is being unpacked
  *     .launchfit/lock              one launchfit, and one install
  *     .launchfit/fetch.lock        one download and one unpacking
@@ -22,6 +23,7 @@ export interface DeployDirectory {
   readonly state: string;
   readonly keys: string;
   readonly releases: string;
+  readonly archive: string;
   readonly temporary: string;
   readonly lock: string;
   readonly fetchLock: string;
@@ -37,6 +39,7 @@ export function deployDirectory(path: string): DeployDirectory {
     state,
     keys: join(state, "keys"),
     releases: join(folder, "releases"),
+    archive: join(state, "archive"),
     temporary: join(state, "temporary"),
     lock: join(state, "lock"),
     fetchLock: join(state, "fetch.lock"),

@@ -123,8 +123,7 @@ export async function addRelease(session: Session, update: Update): Promise<void
     await recordAccepted(session, update, archive);
     // one that is there without a record was not put there by us
     if (await exists(place)) throw new Refused(`${place} is there, but launchfit did not make it; move it away`);
-    // removed before all is brought to the disk, which it need not reach
-    await archive.discard();
+    await archive.keep();
     await placeRelease(deploy, release, update.name);
   } finally {
     await rm(folder, { recursive: true, force: true });

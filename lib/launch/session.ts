@@ -63,6 +63,7 @@ export async function openSession(
     (url) =>
       new WebFolder(url, {
         temporary: deploy.temporary,
+        before: deploy.archive,
         timeout: options.timeout ?? updates.timeout,
         maxSize: updates.max_size,
         signal,

@@ -3,11 +3,12 @@ import { createReadStream, createWriteStream } from "node:fs";
 import { open, readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
-import { createGzip } from "node:zlib";
+import { gzipMembers } from "../archive/members.ts";
 import { tarBytes } from "../archive/tar.ts";
 import { Failure, Refused } from "../core/errors.ts";
-import { writeAtomic } from "../files/files.ts";
+import { readIfThere, writeAtomic } from "../files/files.ts";
 import { maxSignatures, Signatures } from "../openpgp/verify.ts";
+import { formatIndex, indexHash, type Member, memberOf } from "../web-folder/archive-index.ts";
 import { readArchiveName } from "../web-folder/version-file.ts";
 import { fileNotation } from "../web-folder/web-folder.ts";
 import type { PackEntry } from "./file-list.ts";
@@ -28,28 +29,36 @@ const pieceSize = 256 * 1024;
 /**
  * Write a tar.gz: the entries in their order, with one time, owner 0 and no names, so that the same input gives the
  * same bytes (under one runtime: zlib is built differently into each).
+ * @returns its index.
  * @throws {Failure} when a file changes while it is read.
  */
 export async function writeArchive(
   path: string,
   entries: readonly PackEntry[],
   { mtime, onPiece, signal }: ArchiveOptions,
-): Promise<void> {
+): Promise<string> {
   const contents = entries.map(({ source, content, ...entry }) => ({
     ...entry,
     path: entry.type === "Directory" ? `${entry.path}/` : entry.path,
     content: source === undefined ? content : readExactly(source, entry.size, onPiece),
   }));
   const tar = tarBytes(contents, mtime);
-  const gzip = createGzip({ level: 6, chunkSize: pieceSize });
+  const members: Member[] = [];
+  async function* noted(pieces: AsyncIterable<Buffer>) {
+    for await (const piece of pieces) {
+      members.push(memberOf(piece));
+      yield piece;
+    }
+  }
   const file = createWriteStream(path, { flags: "wx", mode: 0o644 });
-  await pipeline(tar, gzip, file, { ...(signal ? { signal } : {}) });
+  await pipeline(noted(gzipMembers(tar)), file, { ...(signal ? { signal } : {}) });
   const handle = await open(path, "r");
   try {
     await handle.sync();
   } finally {
     await handle.close();
   }
+  return formatIndex(members);
 }
 
 /** A file's bytes, which must be as many as when it was listed. */
@@ -94,11 +103,15 @@ export async function archivesIn(out: string): Promise<Archive[]> {
   return found.map(({ archive }) => archive);
 }
 
-/** SHA-256 in hex and size of a file. */
-export async function digestOf(path: string): Promise<{ sha256: string; size: number }> {
+/** What VERSION tells of an archive: its SHA-256 in hex, its size, and the SHA-256 of its index, where it has one. */
+export async function digestOf(path: string): Promise<{ sha256: string; size: number; index?: string }> {
   const hash = createHash("sha256");
   for await (const chunk of createReadStream(path) as AsyncIterable<Buffer>) hash.update(chunk);
-  return { sha256: hash.digest("hex"), size: (await stat(path)).size };
+  const index = await readIfThere(`${path}.index`);
+  return {
+    ...{ sha256: hash.digest("hex"), size: (await stat(path)).size },
+    ...(index === undefined ? {} : { index: indexHash(index) }),
+  };
 }
 
 /** Whether `PATH.sig` is there, and holds a good signature over the file by this key. */

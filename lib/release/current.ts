@@ -82,7 +82,8 @@ export async function withdraw(
           `there is no ${to ?? "older release"} of ${line.file} in ${out} to go back to; pack another version instead`,
         );
       const digest = await digestOf(join(out, earlier.file));
-      return { ...line, version: earlier.version, file: earlier.file, ...digest };
+      const { index: _index, ...kept } = line;
+      return { ...kept, version: earlier.version, file: earlier.file, ...digest };
     });
     return { ...file, current: await Promise.all(current) };
   });

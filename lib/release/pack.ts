@@ -3,9 +3,24 @@ import { join, resolve } from "node:path";
 import process from "node:process";
 import { atEnd } from "../core/at-exit.ts";
 import { Refused, UsageError } from "../core/errors.ts";
-import { exists, fsyncFolder, readIfThere, removeStaleTemporaries, temporaryBeside } from "../files/files.ts";
+import {
+  exists,
+  fsyncFolder,
+  readIfThere,
+  removeStaleTemporaries,
+  temporaryBeside,
+  writeAtomic,
+} from "../files/files.ts";
 import { askToken } from "../run/lease.ts";
-import { archiveName, isAppName, isVersion, platforms, type VersionFile } from "../web-folder/version-file.ts";
+import { indexHash } from "../web-folder/archive-index.ts";
+import {
+  archiveName,
+  type CurrentLine,
+  isAppName,
+  isVersion,
+  platforms,
+  type VersionFile,
+} from "../web-folder/version-file.ts";
 import { type FileListOptions, listFiles, type PackEntry } from "./file-list.ts";
 import { signCurrent } from "./current.ts";
 import {
@@ -43,6 +58,8 @@ export interface Packed {
   file: string;
   sha256: string;
   size: number;
+  /** SHA-256 of its index. */
+  index: string;
   /** false: the same archive was there. */
   changed: boolean;
   out: string;
@@ -70,7 +87,7 @@ export async function pack(options: PackOptions, signers: readonly Signer[]): Pr
     await askToken();
     const entries = withLaunchFile(listed, app);
     const file = archiveName(app, packed, platform);
-    const made = await addArchive(join(out, file), entries, options);
+    const { changed, ...made } = await addArchive(join(out, file), entries, options);
     await signArchive(out, file, signers, { keepOthers: before?.keys !== undefined });
     await writePublicKeys(
       out,
@@ -81,7 +98,7 @@ export async function pack(options: PackOptions, signers: readonly Signer[]): Pr
     if (version.keys) await signCurrent(out, version, signers);
     await writeVersion(out, version, signers);
     const removed = keep === undefined ? [] : await prune(out, options, keep);
-    return { file, ...made, out, removed };
+    return { file, ...made, changed, out, removed };
   });
 }
 
@@ -129,13 +146,13 @@ async function addArchive(
   path: string,
   entries: readonly PackEntry[],
   { onProgress, signal }: PackOptions,
-): Promise<{ sha256: string; size: number; changed: boolean }> {
+): Promise<Omit<Packed, "file" | "out" | "removed">> {
   const total = entries.reduce((sum, { size }) => sum + size, 0);
   let done = 0;
   const temporary = temporaryBeside(path);
   const forget = atEnd(() => rm(temporary, { force: true }));
   try {
-    await writeArchive(temporary, entries, {
+    const index = await writeArchive(temporary, entries, {
       mtime: archiveTime(),
       onPiece: (bytes) => onProgress?.((done += bytes), total),
       signal,
@@ -144,10 +161,10 @@ async function addArchive(
     const isThere = await exists(path);
     if (isThere && (await digestOf(path)).sha256 !== made.sha256)
       throw new Refused(`${path} is there with other bytes; a version never changes: choose another --version`);
-    if (isThere) return { ...made, changed: false };
-    await rename(temporary, path);
+    await writeAtomic(`${path}.index`, index, { mode: 0o644 });
+    if (!isThere) await rename(temporary, path);
     await fsyncFolder(join(path, ".."));
-    return { ...made, changed: true };
+    return { ...made, index: indexHash(index), changed: !isThere };
   } finally {
     forget();
     await rm(temporary, { force: true });
@@ -164,11 +181,10 @@ function archiveTime(): Date {
 
 function nextVersion(
   before: VersionFile | undefined,
-  made: { file: string; sha256: string; size: number },
+  made: Pick<CurrentLine, "file" | "sha256" | "size" | "index">,
   { app, version, platform, name, expires = defaultExpires }: PackOptions,
 ): VersionFile {
-  const { file, sha256, size } = made;
-  const line = { version, file, ...(platform === undefined ? {} : { platform }), sha256, size };
+  const line = { version, ...(platform === undefined ? {} : { platform }), ...made };
   const others = (before?.current ?? []).filter((each) => each.platform !== platform);
   const same = before?.current.some((each) => each.version === version);
   const release = name ?? (same ? before?.release : undefined);
@@ -193,7 +209,7 @@ async function prune(out: string, { app, platform }: PackOptions, keep: number):
   const gone = older.slice(keep).map(({ file }) => file);
   for (const file of gone) {
     await rm(join(out, file), { force: true });
-    await rm(join(out, `${file}.sig`), { force: true });
+    for (const of of ["sig", "index"]) await rm(join(out, `${file}.${of}`), { force: true });
   }
   return gone;
 }

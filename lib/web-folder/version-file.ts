@@ -8,6 +8,7 @@ import { Refused, UsageError } from "../core/errors.ts";
  *     PLATFORM gnu-linux
  *     SHA256 9f86…
  *     SIZE 123456
+ *     INDEX 5d0c…
  *     APP my-app
  *     SERVER https://example.org/app-updates/
  *     RELEASE icecream-soda-popsticle
@@ -18,8 +19,8 @@ import { Refused, UsageError } from "../core/errors.ts";
  *     KEY-REVOKED …
  *     ROOT …
  *
- * Only CURRENT must be there. PLATFORM, SHA256 and SIZE belong to the CURRENT before them. KEYS is the number of the
- * set of keys that follows it (key-set.ts).
+ * Only CURRENT must be there. PLATFORM, SHA256, SIZE and INDEX belong to the CURRENT before them. KEYS is the number of
+ * the set of keys that follows it (key-set.ts).
  * Lines with other words are ignored, so that a later version can say more.
  */
 export interface VersionFile {
@@ -58,6 +59,8 @@ export interface CurrentLine {
   sha256?: string;
   /** Bytes. */
   size?: number;
+  /** Of the archive's index (archive-index.ts), lower-case hex. */
+  index?: string;
 }
 
 /** What a VERSION file may weigh, in bytes. */
@@ -134,6 +137,7 @@ export function parseVersionFile(text: string, name: string): VersionFile {
       once(word, " for one CURRENT");
       if (word === "PLATFORM") last.platform = take(/^[a-z0-9][a-z0-9_-]{0,40}$/, "a platform's name");
       if (word === "SHA256") last.sha256 = take(/^[0-9a-f]{64}$/i, "64 hex digits").toLowerCase();
+      if (word === "INDEX") last.index = take(/^[0-9a-f]{64}$/i, "64 hex digits").toLowerCase();
       if (word === "SIZE") last.size = Number(take(/^\d{1,15}$/, "a number of bytes"));
     } else if (["APP", "SERVER", "RELEASE", "DATE", "EXPIRES", "KEYS"].includes(word)) {
       once(word);
@@ -171,7 +175,7 @@ export function parseVersionFile(text: string, name: string): VersionFile {
 }
 
 /** What is said of the CURRENT before it. */
-const ofCurrent = ["PLATFORM", "SHA256", "SIZE"];
+const ofCurrent = ["PLATFORM", "SHA256", "SIZE", "INDEX"];
 
 const keyWords = { KEY: "keys", ROOT: "roots", "KEY-REVOKED": "revoked" } as const;
 
@@ -210,11 +214,12 @@ export function thisPlatform(system: string, musl: boolean): string {
 
 /** The text of a VERSION file. */
 export function formatVersionFile(file: VersionFile): string {
-  const lines = file.current.flatMap(({ version, file: archive, platform, sha256, size }) => [
+  const lines = file.current.flatMap(({ version, file: archive, platform, sha256, size, index }) => [
     `CURRENT ${version} ${archive}`,
     ...(platform === undefined ? [] : [`PLATFORM ${platform}`]),
     ...(sha256 === undefined ? [] : [`SHA256 ${sha256}`]),
     ...(size === undefined ? [] : [`SIZE ${size}`]),
+    ...(index === undefined ? [] : [`INDEX ${index}`]),
   ]);
   if (file.app !== undefined) lines.push(`APP ${file.app}`);
   if (file.server !== undefined) lines.push(`SERVER ${file.server}`);

@@ -1,12 +1,14 @@
-import { closeSync } from "node:fs";
+import { closeSync, openSync } from "node:fs";
 import { readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Failure, messageOf, Refused, systemCode, UsageError } from "../core/errors.ts";
 import { createFetcher, FetchFailed, type Fetcher, reasonOf } from "../fetch/fetch.ts";
-import { readPieces, temporaryBeside } from "../files/files.ts";
+import { exists, readPieces, temporaryBeside } from "../files/files.ts";
 import { type PublicKey, readPublicKeys, type SignedData } from "../openpgp/keys.ts";
 import { SignatureRefused, Signatures, type VerifiedSignature } from "../openpgp/verify.ts";
+import { assembleArchive, keepArchive } from "./archive-before.ts";
+import { indexHash, maxIndex } from "./archive-index.ts";
 import { type CurrentLine, maxVersionFile, parseVersionFile, type VersionFile } from "./version-file.ts";
 
 /**
@@ -16,6 +18,8 @@ import { type CurrentLine, maxVersionFile, parseVersionFile, type VersionFile } 
 export interface WebFolderOptions {
   /** A folder of ours for what is being fetched; broken downloads stay in it and are continued. */
   temporary: string;
+  /** A folder with the archive that was kept last, by which only what differs is fetched. */
+  before?: string | undefined;
   /** Milliseconds for VERSION or a signature; in as many at least 64 KB of an archive must come. */
   timeout: number;
   /** Bytes of the largest archive that is taken. */
@@ -55,7 +59,12 @@ export interface VerifiedArchive {
   key: string;
   /** Close it and remove the file. */
   discard(): Promise<void>;
+  /** The same, but where it has an index, keep the file for the next one. */
+  keep(): Promise<void>;
 }
+
+/** An archive that came, not verified yet. */
+type Downloaded = Omit<VerifiedArchive, "signed" | "key">;
 
 /** The notation in an archive's signature that names the archive, so that it cannot be passed off as another. */
 export const fileNotation = "file@boatyard";
@@ -179,7 +188,9 @@ export class WebFolder {
       if (!signature) throw new Refused(`${name} has no signature (${line.file}.sig)`);
       // what is no signature at all is not worth the archive
       await Signatures.read(signature, `${name}.sig`);
-      const archive = await this.download(line);
+      const index = await this.index(line);
+      const archive =
+        (attempt === 1 ? await this.assembled(line, index) : undefined) ?? (await this.whole(line, index));
       try {
         if (line.size !== undefined && archive.size !== line.size)
           throw new Refused(`${name} has ${archive.size} bytes, VERSION says ${line.size}`);
@@ -197,7 +208,41 @@ export class WebFolder {
     }
   }
 
-  private async download(line: CurrentLine): Promise<Omit<VerifiedArchive, "signed" | "key">> {
+  /** The archive's index; undefined where it is of no use. */
+  private async index(line: CurrentLine): Promise<Buffer | undefined> {
+    const { before } = this.#options;
+    if (before === undefined || line.index === undefined || line.sha256 === undefined) return undefined;
+    const { data } = await this.small(`${line.file}.index`, maxIndex);
+    return data && indexHash(data) === line.index ? data : undefined;
+  }
+
+  /** The archive, put together from the one before and what differs; undefined: it has to be fetched as a whole. */
+  private async assembled(line: CurrentLine, index: Buffer | undefined): Promise<Downloaded | undefined> {
+    const { before, temporary, timeout, signal, onProgress, note } = this.#options;
+    const { file, size, sha256 } = line;
+    const isBegun = await exists(join(temporary, `${file}.json`));
+    if (!index || !before || !size || !sha256 || isBegun || this.url.startsWith("file:")) return undefined;
+    const to = temporaryBeside(join(temporary, file));
+    let done = 0;
+    const fetch = async (at: number, size: number) => {
+      const inTime = AbortSignal.timeout(timeout);
+      const either = signal ? AbortSignal.any([signal, inTime]) : inTime;
+      const bytes = await this.#fetcher.part(new URL(file, this.url).href, at, size, either);
+      onProgress?.((done += size), undefined);
+      return bytes;
+    };
+    try {
+      const isThere = await assembleArchive(before, { to, size, sha256, index, fetch });
+      return isThere ? this.downloaded(openSync(to, "r"), to, { size, sha256 }, index) : undefined;
+    } catch (error) {
+      await rm(to, { force: true });
+      signal?.throwIfAborted();
+      note?.(`${this.name(file)}: ${messageOf(error)}; all of it is fetched`);
+      return undefined;
+    }
+  }
+
+  private async whole(line: CurrentLine, index: Buffer | undefined): Promise<Downloaded> {
     const { temporary, maxSize, timeout, signal, onProgress } = this.#options;
     const name = this.name(line.file);
     const to = join(temporary, line.file);
@@ -224,14 +269,7 @@ export class WebFolder {
         },
       });
       if (fd === undefined) throw new Error("the archive was not handed over");
-      let isOpen = true;
-      const discard = async () => {
-        if (!isOpen) return;
-        isOpen = false;
-        closeSync(fd);
-        await rm(to, { force: true });
-      };
-      return { fd, sha256, size, discard };
+      return this.downloaded(fd, to, { size, sha256 }, index);
     } catch (error) {
       signal?.throwIfAborted();
       if (slow.signal.aborted)
@@ -243,6 +281,25 @@ export class WebFolder {
     } finally {
       clearInterval(watch);
     }
+  }
+
+  private downloaded(
+    fd: number,
+    path: string,
+    about: { size: number; sha256: string },
+    index: Buffer | undefined,
+  ): Downloaded {
+    const { before } = this.#options;
+    let isOpen = true;
+    const end = async (then: () => Promise<void>) => {
+      if (!isOpen) return;
+      isOpen = false;
+      closeSync(fd);
+      await then();
+    };
+    const remove = () => rm(path, { force: true });
+    const keep = before === undefined || !index ? remove : () => keepArchive(before, path, index).catch(remove);
+    return { fd, ...about, discard: () => end(remove), keep: () => end(keep) };
   }
 
   /** A small file: without data it is not there, or it is as it was when it had this ETag. */

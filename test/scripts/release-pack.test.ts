@@ -40,7 +40,14 @@ gpgTest("a pack is an archive, signatures that gpg verifies, KEY.asc and VERSION
   assert.is((await stat(join(dir, "another.asc"))).mode & 0o777, 0o600);
   await pack("1.23.42b", ["--platform", "gnu-linux", "--name", "icecream-soda-popsticle"]);
   const file = "my-app-gnu-linux-1.23.42b.tar.gz";
-  assert.equal((await readdir(out)).sort(), ["KEY.asc", "VERSION", "VERSION.sig", file, `${file}.sig`]);
+  assert.equal((await readdir(out)).sort(), [
+    "KEY.asc",
+    "VERSION",
+    "VERSION.sig",
+    file,
+    `${file}.index`,
+    `${file}.sig`,
+  ]);
   const version = await readFile(join(out, "VERSION"), "utf8");
   const { size } = await stat(join(out, file));
   for (const line of [
@@ -81,7 +88,7 @@ test("a version that is there with other bytes is refused, and nothing changes",
   const { stderr } = await pack("1", [], { expect: 4 });
   assert.match(stderr, "is there with other bytes");
   assert.is(await sha256(join(out, "VERSION")), before);
-  assert.is((await readdir(out)).length, 5);
+  assert.is((await readdir(out)).length, 6);
 });
 
 test("tar unpacks the same tree, modes and links; what .releaseignore names is left out", async () => {
@@ -158,7 +165,7 @@ test("list takes the folder as a word, with its dates; --quiet prints the archiv
   assert.match(listed.stderr, new RegExp(`VERSION is of ${time}, good until ${time}`));
   const none = await release(["list", "../nowhere"], { cwd, expect: 2 });
   assert.match(none.stderr, "nowhere is not there");
-  assert.is((await readdir(out)).length, 5);
+  assert.is((await readdir(out)).length, 6);
 });
 
 test("withdraw goes back, refresh signs again, and a client follows both", async () => {
