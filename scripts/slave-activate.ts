@@ -37,7 +37,7 @@ Examples
 
 Exit codes
   1  git, check: or after: failed; the old tree stays in place
-  4  the name was refused
+  4  the name or the commit was refused
 `,
   complete: { REPO: served },
   run: async ({ flags, args, terminal, signal }) => {

@@ -22,7 +22,7 @@ const shared: Record<string, readonly string[]> = {
   exec: ["exec", "process-tree", "users", "scripts", "cgroup", "cgroups", "delegation", "descriptors"],
   files: ["files", "ignore", "lock", "state-file"],
   http: ["server", "proxy", "systemd"],
-  git: ["git", "checkout"],
+  git: ["git", "checkout", "signers"],
   archive: ["tar", "rules", "unpack", "members"],
   openpgp: ["keys", "verify", "sign"],
   s3: ["s3", "errors"],

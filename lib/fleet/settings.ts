@@ -37,6 +37,8 @@ const perRepo = {
   after: y.optional(y.string()),
   submodules: y.optional(y.boolean()),
   lfs: y.optional(y.boolean()),
+  signers: y.optional(y.string()),
+  allow_back: y.optional(y.boolean()),
 };
 
 export const slaveSchema = y.object({
@@ -80,6 +82,10 @@ export interface RepoSettings extends RemoteSettings {
   after: string | undefined;
   submodules: boolean;
   lfs: boolean;
+  /** The file of who may sign commits; undefined: nobody has to. */
+  signers: string | undefined;
+  /** With signers: also a commit that has not the served one in its history. */
+  allowBack: boolean;
 }
 
 export interface SlaveSettings {
@@ -150,6 +156,8 @@ export function settingsFor(repo: string, { values, file }: SlaveSettings, flags
     after: each?.after ?? values.after,
     submodules: each?.submodules ?? values.submodules ?? false,
     lfs: each?.lfs ?? values.lfs ?? false,
+    signers: path(each?.signers ?? values.signers),
+    allowBack: each?.allow_back ?? values.allow_back ?? false,
     timeout: flags.timeout ?? values.timeout ?? 600_000,
   };
 }

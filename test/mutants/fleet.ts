@@ -41,6 +41,20 @@ export const fleet: Mutation[] = [
     tests: ["scripts/durability"],
   },
   {
+    what: "a commit that a stranger signed is served",
+    file: "lib/git/signers.ts",
+    from: "if (exitCode === 0) return;",
+    to: "if (exitCode !== 0) return;",
+    tests: activate,
+  },
+  {
+    what: "an older signed commit is served",
+    file: "lib/fleet/repo/clone.ts",
+    from: "if (goal.above && ",
+    to: "if (goal.above && !goal.sha && ",
+    tests: activate,
+  },
+  {
     what: "a tree whose check failed is served",
     file: "lib/fleet/repo/activate.ts",
     from: "throw new Failure(`check: ${wordsOf(error)}; ${kept}`);",

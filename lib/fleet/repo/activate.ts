@@ -1,13 +1,14 @@
 import { readdirSync, readlinkSync } from "node:fs";
 import { rename, rm, rmdir, writeFile } from "node:fs/promises";
 import process from "node:process";
-import { Failure, messageOf, systemCode, UsageError } from "../../core/errors.ts";
+import { Failure, messageOf, Refused, systemCode, UsageError } from "../../core/errors.ts";
 import { newRunId } from "../../core/id.ts";
 import { isSafeRef, isSha } from "../../core/names.ts";
 import { cleanEnvironment, ProcessOutput, sh, timedOut } from "../../exec/exec.ts";
 import { endTree } from "../../exec/process-tree.ts";
 import { exists, makeFolder } from "../../files/files.ts";
 import { acquireLock } from "../../files/lock.ts";
+import { readSigners } from "../../git/signers.ts";
 import {
   askTip,
   FullDisk,
@@ -75,6 +76,7 @@ export async function activate(repo: string, options: ActivateOptions): Promise<
   const cookie = new Place(settings.repos, repo).cookie();
   // a token that cannot be read is a mistake in the settings: said before anything is touched
   const remote = await remoteOf(repo, settings, { signal, cookie });
+  const signedBy = settings.signers === undefined ? undefined : await readSigners(settings.signers, "signers");
   return await locked(repo, options, `update of ${repo}`, async (update) => {
     // read: what the remote has, and whether what is served is still that
     const { place, served, shared } = update;
@@ -83,7 +85,9 @@ export async function activate(repo: string, options: ActivateOptions): Promise<
     // the commit is known, and so is the branch: no need to ask
     const tip = sha && branch ? { sha, branch } : await askTip(remote, settings.branch);
     const isDefault = settings.branch === undefined;
-    const goal: Goal = { ...settings, sha: sha ?? tip.sha, branch: tip.branch, pinned: sha !== undefined, isDefault };
+    const commit = { sha: sha ?? tip.sha, branch: tip.branch, pinned: sha !== undefined, isDefault };
+    const above = signedBy && !settings.allowBack && !served?.plain ? served?.sha : undefined;
+    const goal: Goal = { ...settings, ...commit, signedBy, above };
     const isSame = served?.sha === goal.sha && served.branch === goal.branch;
     // what `check:` and `after:` make in a tree (node_modules, a cache) belongs to it
     const strict = settings.check === undefined && settings.after === undefined;
@@ -196,9 +200,10 @@ async function forgetIfEmpty(place: Place): Promise<void> {
 function explained(error: unknown, served: Tree | undefined): unknown {
   const name = served?.plain ? "the plain folder" : served?.sha.slice(0, 12);
   const system = systemCode(error);
-  const isOurs = error instanceof Failure || error instanceof ProcessOutput;
+  const isOurs = error instanceof Failure || error instanceof ProcessOutput || error instanceof Refused;
   if (!isOurs && (system === undefined || system.startsWith("ERR_"))) return error;
-  return new Failure(`${plainWords(error)}${name === undefined ? "" : `; ${name} stays in place`}`);
+  const words = `${plainWords(error)}${name === undefined ? "" : `; ${name} stays in place`}`;
+  return error instanceof Refused ? new Refused(words) : new Failure(words);
 }
 
 /** Make a tree with the objects of the served one, or without, when these are damaged. */
@@ -210,7 +215,7 @@ async function makeTree({ place, served, shared, note }: Update, remote: Remote,
     // A remote that does not have it will not have it the second time; a time-out is not the tree's fault; and all of
     // it needs more room than a full disk has.
     const isLate = error instanceof ProcessOutput && timedOut(error);
-    const isHopeless = isLate || error instanceof RemoteLacks || error instanceof FullDisk;
+    const isHopeless = isLate || error instanceof RemoteLacks || error instanceof FullDisk || error instanceof Refused;
     if (isHopeless || shared.signal?.aborted || !reference) throw error;
     note(`the new tree cannot be made with what the served one has (${plainWords(error)}); fetching all of it`);
     return await buildTree(place, remote, goal, undefined, shared);

@@ -1,10 +1,11 @@
 import { createHash } from "node:crypto";
 import { copyFile, link, lstat, mkdir, readdir, readlink, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
-import { Failure } from "../../core/errors.ts";
+import { Failure, Refused } from "../../core/errors.ts";
 import { $, ProcessOutput, type Shell } from "../../exec/exec.ts";
 import { exists, readIfThere } from "../../files/files.ts";
 import { gitIn, type GitOptions, textOf } from "../../git/git.ts";
+import { checkSigned, type Signers } from "../../git/signers.ts";
 import { isolation, type Remote, RemoteLacks, type Shared } from "../remote.ts";
 import type { Place, Tree } from "./trees.ts";
 
@@ -29,6 +30,10 @@ export interface Goal {
   submodules: boolean;
   /** Fetch the files that Git LFS keeps, too; else they are pointers. */
   lfs: boolean;
+  /** Who must have signed it; undefined: nobody. */
+  signedBy: Signers | undefined;
+  /** A commit that must be in its history. */
+  above: string | undefined;
 }
 
 /** Settings of ours, whatever a repository or anybody's configuration says. */
@@ -106,14 +111,24 @@ export async function buildTree(
     await linkObjects(join(place.tree(reference.id), ".git"), dir, reference.sha, depth);
     // a damaged pack, which git would pass over and keep
     await git`git cat-file -e ${reference.sha}^{tree}`;
+    // nor one that somebody made, of other content than the commit that was signed
+    if (goal.signedBy) await git`git verify-pack -- .git/objects/pack/*.idx`;
   }
 
   await fetchGoal(remoteGit, dir, remote.url, goal);
+  if (goal.signedBy) await checkSigned(tree, sha, goal.signedBy, { ...shared, env: isolation });
+  if (goal.above && (await git`git merge-base --is-ancestor ${goal.above} ${sha}`.nothrow()).exitCode !== 0)
+    throw new Refused(
+      `commit ${sha} has not the served one in its history, so it may be an older one; ` +
+        "slave-activate --rollback goes back, and allow_back: true in slave.yml lets a master do it",
+    );
   const detach = branch === undefined ? ["--no-deref"] : [];
   await git`git update-ref ${detach} HEAD ${sha} &&
     git for-each-ref --format='delete %(refname)' refs/boatyard | git update-ref --stdin`;
   const ends = ((await readIfThere(join(dir, "shallow"))) ?? "").split("\n");
-  const ours = ends.filter((line) => (depth === 1 ? line === sha : line !== ""));
+  // more than that was fetched when all since the served commit had to be
+  const isCut = depth === 1 && (ends[0] !== "" || goal.above !== undefined);
+  const ours = isCut ? [sha] : ends.filter((line) => line !== "");
   if (ours.length > 0) await writeFile(join(dir, "shallow"), `${ours.join("\n")}\n`);
   else await rm(join(dir, "shallow"), { force: true });
   if (await hasTooManyPacks(dir)) await git`git repack -a -d --quiet && git prune --expire=now`;
@@ -167,7 +182,7 @@ async function linkObjects(from: string, to: string, sha: string, depth: number)
 
 /** Fetch a commit, and as much history as is wanted. @throws {RemoteLacks} */
 async function fetchGoal(git: Shell, dir: string, url: string, goal: Goal): Promise<void> {
-  const { sha, branch, depth, pinned } = goal;
+  const { sha, branch, depth, pinned, above } = goal;
   const plain = ["--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--no-recurse-submodules"];
   const fetch = (history: string[], ...refs: string[]) =>
     git`git fetch --quiet --force ${plain} ${history} -- ${url} ${refs}`;
@@ -186,14 +201,15 @@ async function fetchGoal(git: Shell, dir: string, url: string, goal: Goal): Prom
     if (!(await hasCommit())) await fetch([], `${sha}:${next}`).catch(lacks);
     return;
   }
+  const history = above === undefined ? [`--depth=${depth}`] : [];
   try {
-    await fetch([`--depth=${depth}`], `${sha}:${next}`);
+    await fetch(history, `${sha}:${next}`);
   } catch (error) {
     const words = error instanceof ProcessOutput ? error.stderr : "";
     if (!/not our ref|unadvertised object|couldn't find remote ref/i.test(words)) throw error;
     // an old server gives only what its refs name: the branch, and if need be all of its history
     const ref = branch === undefined ? "HEAD" : `refs/heads/${branch}`;
-    await fetch([`--depth=${depth}`], `+${ref}:${next}`).catch(lacks);
+    await fetch(history, `+${ref}:${next}`).catch(lacks);
     if (!(await hasCommit()) && pinned) await fetch(await unshallow(), "+refs/heads/*:refs/boatyard/heads/*");
     if (!(await hasCommit())) lacks();
   }

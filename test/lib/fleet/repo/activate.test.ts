@@ -15,15 +15,19 @@ import {
   writeFile,
 } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import process from "node:process";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { activate, rollBack } from "../../../../lib/fleet/repo/activate.ts";
 import { type RepoSettings, settingsFor } from "../../../../lib/fleet/settings.ts";
+import { gpgTests } from "../../../helpers/gpg.ts";
 import { git, makeRepo, type TestRepo } from "../../../helpers/repos.ts";
 import { runCommand } from "../../../helpers/run.ts";
 import { needsCommand, needsRoot, testUnless } from "../../../helpers/skip.ts";
 import { tempDir } from "../../../helpers/tmp.ts";
 import { snapshot } from "../../../helpers/trees.ts";
+
+const { gpgTest, home } = gpgTests();
 
 /** A repo and a slave's empty folder for it. */
 async function setUp() {
@@ -558,5 +562,80 @@ testUnless(test, needsCommand("git-lfs"))(
     assert.is((await update()).changed, true, "without the setting pointers stand there");
   },
 );
+
+/** A key of ssh, and `allowed_signers` with it. */
+async function sshSigner(more = "") {
+  const folder = tempDir();
+  const key = join(folder, "key");
+  await runCommand(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", key], { expect: 0 });
+  const signers = join(folder, "signers");
+  await writeFile(signers, `me@example.com ${more}${await readFile(`${key}.pub`, "utf8")}`, { mode: 0o644 });
+  return { key, signers };
+}
+
+async function signWith(repo: TestRepo, format: string, key: string): Promise<void> {
+  await repo.git("config", "gpg.format", format);
+  await repo.git("config", "user.signingkey", key);
+  await repo.git("config", "commit.gpgsign", "true");
+}
+
+testUnless(test, needsCommand("ssh-keygen"))(
+  "signers: only a commit that one of them signed is served, and none that is older than the served one",
+  async () => {
+    const { repo, update, site } = await setUp();
+    const { key, signers } = await sshSigner();
+    const [stranger, gone] = [await sshSigner(), await sshSigner('valid-before="20200101" ')];
+    const unsigned = await failure(update({ signers }));
+    assert.match(unsigned, /commit [0-9a-f]{40} is not signed by a key of .*signers \(it is not signed\)/);
+    await signWith(repo, "ssh", key);
+    const first = await repo.push({ "index.html": "signed" });
+    const wrong = await failure(update({ signers: stranger.signers }));
+    assert.match(wrong, "is not signed by a key of");
+    assert.is((await update({ signers })).sha, first);
+    // the history between is needed, and a clone of one commit stands there all the same
+    await repo.push({ "index.html": "two" });
+    const third = await repo.push({ "index.html": "three" });
+    assert.is((await update({ signers })).sha, third);
+    assert.is(await git(site, "rev-list", "--count", "HEAD"), "1");
+    await git(site, "fsck", "--full", "--strict");
+    const back = await failure(update({ signers }, first));
+    assert.match(back, `has not the served one in its history`);
+    assert.match(back, "stays in place");
+    assert.is((await update({ signers, allowBack: true }, first)).sha, first);
+    for (const depth of [0, 3]) assert.is((await update({ signers, depth })).sha, third);
+    // an expired key does not count, whatever time the commit says
+    await signWith(repo, "ssh", gone.key);
+    await repo.push({ "index.html": "four" });
+    assert.match(await failure(update({ signers: gone.signers })), "is not signed by a key of");
+    await signWith(repo, "ssh", stranger.key);
+    const before = await readlink(site);
+    await repo.push({ "index.html": "five" });
+    assert.match(await failure(update({ signers })), "stays in place");
+    assert.is(await readlink(site), before);
+    await chmod(signers, 0o666);
+    assert.match(await failure(update({ signers })), /signers: .* can be written by others; run: chmod go-w/);
+  },
+);
+
+gpgTest("signers: with OpenPGP keys; those of the account do not count", async () => {
+  const { repo, update } = await setUp();
+  const [mine, other] = [await home.key("Me <me@example.com>"), await home.key("Other <other@example.com>")];
+  const signers = join(tempDir(), "signers.asc");
+  await writeFile(signers, await home.export(mine), { mode: 0o644 });
+  const program = join(tempDir(), "gpg");
+  await writeFile(program, `#!/bin/sh\nexec gpg --homedir ${home.path} "$@"\n`, { mode: 0o755 });
+  await repo.git("config", "gpg.program", program);
+  await signWith(repo, "openpgp", other);
+  await repo.push({ "index.html": "other" });
+  process.env["GNUPGHOME"] = home.path;
+  try {
+    assert.match(await failure(update({ signers })), "is not signed by a key of");
+  } finally {
+    delete process.env["GNUPGHOME"];
+  }
+  await signWith(repo, "openpgp", mine);
+  const sha = await repo.push({ "index.html": "mine" });
+  assert.is((await update({ signers })).sha, sha);
+});
 
 test.run();
