@@ -8,7 +8,7 @@ import { formatDuration, formatSize } from "../core/units.ts";
 import { $ } from "../exec/exec.ts";
 import { askStatus, controlPath } from "./control.ts";
 import { healthyAnswers } from "./health.ts";
-import { otherOwner, type Owner, readStatus, runAsOwner, type Status } from "./status.ts";
+import { readStatus, type Status } from "./status.ts";
 
 /**
  * `launchfit list`: the apps in some directories, and those of this machine: found by the accounts that `setup
@@ -38,10 +38,7 @@ export async function listApps(folders: readonly string[], { all }: { all: boole
   const named = new Set([...folders.map((folder) => resolve(folder)), ...found.flat()]);
   const running = all ? await runningHere() : [];
   const asked = [...new Set([...named, ...running])].map((each) => ask(each, named.has(each)));
-  const answered = await Promise.all(asked);
-  const rows = answered.flatMap((each) => ("owner" in each ? [] : [each]));
-  const others = answered.flatMap((each) => ("owner" in each ? [each] : []));
-  return [...rows, ...(await readAll(others))].sort((a, b) => (a.directory < b.directory ? -1 : 1));
+  return (await Promise.all(asked)).sort((a, b) => (a.directory < b.directory ? -1 : 1));
 }
 
 /** One exit code for all: whoever watches them looks at what does not run first, then at updates. */
@@ -68,52 +65,16 @@ export function listLines(apps: readonly ListedApp[], terminal: Terminal): strin
   });
 }
 
-/** What root leaves to be read by its owner. */
-interface OthersDirectory {
-  directory: string;
-  owner: Owner;
-}
-
-async function ask(directory: string, isNamed: boolean): Promise<ListedApp | OthersDirectory> {
+async function ask(directory: string, isNamed: boolean): Promise<ListedApp> {
   try {
     const answer = await askStatus(controlPath(directory));
     if (answer?.ok) return listed(directory, answer as unknown as Status);
     // anybody can make a socket: for root the files beside it are not worth reading
     if (!isNamed) throw new Failure("what answers there is not a launchfit, or it has just ended");
-    const owner = await otherOwner(directory);
-    return owner ? { directory, owner } : listed(directory, await readStatus(directory));
+    return listed(directory, await readStatus(directory));
   } catch (error) {
-    return unknown(directory, error);
+    return { directory, state: "unknown", problem: cleanLine(messageOf(error)), code: 1 };
   }
-}
-
-/** By one process a user, with that user's rights. */
-async function readAll(others: readonly OthersDirectory[]): Promise<ListedApp[]> {
-  const groups = new Map<string, { owner: Owner; folders: string[] }>();
-  for (const { directory, owner } of others) {
-    const key = `${owner.uid}:${owner.gid}`;
-    const group = groups.get(key) ?? { owner, folders: [] };
-    group.folders.push(directory);
-    groups.set(key, group);
-  }
-  const rows = [...groups.values()].map(({ owner, folders }) => readOthers(owner, folders));
-  return (await Promise.all(rows)).flat();
-}
-
-async function readOthers(owner: Owner, folders: readonly string[]): Promise<ListedApp[]> {
-  try {
-    const rows = (await runAsOwner(owner, ["list", ...folders])) as ListedApp[];
-    return folders.map((directory) => {
-      const row = rows.find((each) => each.directory === directory);
-      return row ? cleaned(directory, row) : unknown(directory, new Failure("it is not listed"));
-    });
-  } catch (error) {
-    return folders.map((directory) => unknown(directory, error));
-  }
-}
-
-function unknown(directory: string, error: unknown): ListedApp {
-  return { directory, state: "unknown", problem: cleanLine(messageOf(error)), code: 1 };
 }
 
 /** The exit code of `launchfit status`. */

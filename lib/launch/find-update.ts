@@ -3,7 +3,7 @@ import process from "node:process";
 import { Failure, messageOf, Refused } from "../core/errors.ts";
 import { checkExpiry, checkLine, checkVersion, mustReplace, offeredSha256 } from "../web-folder/rollback-guard.ts";
 import { type CurrentLine, currentFor, readArchiveName, thisPlatform } from "../web-folder/version-file.ts";
-import type { SignedVersion, UnverifiedVersion, WebFolder } from "../web-folder/web-folder.ts";
+import type { SignedVersion, WebFolder } from "../web-folder/web-folder.ts";
 import { currentRelease } from "./releases.ts";
 import type { Session } from "./session.ts";
 import type { LaunchState } from "./state.ts";
@@ -31,9 +31,6 @@ export interface Offer extends SignedVersion {
   app: string;
 }
 
-/** What one folder said. `version` is undefined when it is the one of the last time. */
-type Answer = { folder: WebFolder } & ({ version: SignedVersion | undefined } | { error: unknown });
-
 /** What an answer is checked against. */
 interface Known {
   state: LaunchState;
@@ -51,84 +48,49 @@ interface Known {
  * @throws {Refused} when no folder has a VERSION that may be taken, with each one's reason.
  */
 export async function findUpdate(session: Session, { conditional = false } = {}): Promise<Update> {
-  const { deploy, state, config, options } = session;
-  const asked = await askFolders(session, conditional);
-  // all by the keys of the end: what the last one showed of them holds for the first one, too
-  const answers = asked.map((answer): Answer => {
-    if (!("version" in answer) || !answer.version) return answer;
-    try {
-      session.trust.checkSigner(answer.folder, answer.version);
-      return answer;
-    } catch (error) {
-      return { folder: answer.folder, error };
-    }
-  });
-  const { update, passedOver } = planUpdate(answers, {
+  const { deploy, state, config, options, folders, trust } = session;
+  const known: Known = {
     state,
     app: config.app.name,
     current: await currentRelease(deploy),
     platform: options.platform ?? thisPlatform(process.platform, await isMusl()),
     allowDowngrade: options.allowDowngrade,
-  });
-  for (const error of passedOver) options.note(`${messageOf(error)}; another server is taken`);
-  return update;
-}
-
-async function askFolders(session: Session, conditional: boolean): Promise<Answer[]> {
-  const { folders, state, options, trust } = session;
-  return Promise.all(
-    folders.map(async (folder) => {
-      // several folders do not have one state by which they could be unchanged
-      const mayAsk = conditional && folders.length === 1;
-      const etag = mayAsk ? state.etags[folder.url] : undefined;
-      try {
-        const verify = (version: UnverifiedVersion) => trust.verifyVersion(folder, version);
-        return { folder, version: await folder.version(verify, etag) };
-      } catch (error) {
-        options.signal?.throwIfAborted();
-        return { folder, error };
-      }
-    }),
+  };
+  // several folders do not have one state by which they could be unchanged
+  const mayAsk = conditional && folders.length === 1;
+  const asked = folders.map((folder) =>
+    folder.version((version) => trust.verifyVersion(folder, version), mayAsk ? state.etags[folder.url] : undefined),
   );
-}
-
-/** Which of the answers is taken, and why the others are not. Pure. */
-function planUpdate(answers: readonly Answer[], known: Known): { update: Update; passedOver: unknown[] } {
-  const { state } = known;
+  const answers = await Promise.allSettled(asked);
+  options.signal?.throwIfAborted();
   const good: Offer[] = [];
   const failed: unknown[] = [];
-  for (const answer of answers) {
-    const { folder } = answer;
+  for (const [at, folder] of folders.entries())
     try {
-      if ("error" in answer) throw answer.error;
-      if (answer.version) good.push(readOffer(folder, answer.version, known));
-      else {
+      const answer = answers[at] as (typeof answers)[number];
+      if (answer.status === "rejected") throw answer.reason;
+      if (!answer.value) {
         checkExpiry(state.expires, folder.name("VERSION"));
-        const nothing = { name: "", app: state.app ?? "", version: "", offers: [] };
-        return { update: { kind: "unchanged", ...nothing }, passedOver: [] };
+        return { kind: "unchanged", name: "", app: state.app ?? "", version: "", offers: [] };
       }
+      // all by the keys of the end: what the last one showed of them holds for the first one, too
+      trust.checkSigner(folder, answer.value);
+      good.push(readOffer(folder, answer.value, known));
     } catch (error) {
       failed.push(error);
     }
-  }
   const offers = sameOffers(good);
   const [best] = offers;
   if (!best) throw allFailed(failed);
+  for (const error of failed) options.note(`${messageOf(error)}; another server is taken`);
   const { app, line, signature } = best;
   const { release, expires } = best.file;
   const name = `${app}-${line.version}`;
   return {
-    update: {
-      kind: known.current === name && !mustReplace(state, best) ? "current" : "new",
-      name,
-      app,
-      version: line.version,
-      ...(release === undefined ? {} : { release }),
-      ...(signature && expires ? { expires } : {}),
-      sha256: offeredSha256(state, best),
-      offers,
-    },
-    passedOver: failed,
+    kind: known.current === name && !mustReplace(state, best) ? "current" : "new",
+    ...{ name, app, version: line.version, offers, sha256: offeredSha256(state, best) },
+    ...(release === undefined ? {} : { release }),
+    ...(signature && expires ? { expires } : {}),
   };
 }
 
