@@ -23,7 +23,12 @@ export interface Schema<T> {
 export type Infer<S> = S extends Schema<infer T> ? T : never;
 
 type Shape = Record<string, Schema<unknown>>;
-type ObjectOf<S extends Shape> = { [Key in keyof S]: Infer<S[Key]> };
+type ObjectOf<S extends Shape> = Flat<
+  { [Key in keyof S as undefined extends Infer<S[Key]> ? never : Key]: Infer<S[Key]> } & {
+    [Key in keyof S as undefined extends Infer<S[Key]> ? Key : never]?: Infer<S[Key]>;
+  }
+>;
+type Flat<T> = { [Key in keyof T]: T[Key] };
 
 /** Says what was expected, and what stands there instead. */
 function unexpected(tree: Tree, what: string, context: Context): undefined {

@@ -9,6 +9,8 @@ export interface StateFileOptions {
   damaged?: string;
   /** The permissions of a new file. Default: 666 less the umask. */
   mode?: number;
+  /** false: no fsync, for what a power cut makes void anyway. */
+  durable?: boolean;
 }
 
 /** What a program remembers between its runs: a JSON file, read whole, checked by a schema, and written whole. */
@@ -43,10 +45,10 @@ export class StateFile<T> {
   /** Replace it in one step; a file that says the same is left alone. Of several writes the last to begin counts. */
   async write(value: T): Promise<void> {
     const text = `${JSON.stringify(value, undefined, 1)}\n`;
-    const { mode } = this.#options;
+    const { damaged: _, ...options } = this.#options;
     await this.#writes.run(async () => {
       if (text === (await readIfThere(this.path).catch(() => undefined))) return;
-      await writeAtomic(this.path, text, mode === undefined ? {} : { mode });
+      await writeAtomic(this.path, text, options);
     });
   }
 

@@ -3,12 +3,13 @@ import { readFile, stat } from "node:fs/promises";
 import { constants } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
-import { Failure, ifMissing, messageOf } from "../core/errors.ts";
+import { Failure, ifMissing, messageOf, systemCode } from "../core/errors.ts";
 import { bootId } from "../core/id.ts";
 import { closeFrom, closingShell } from "../exec/descriptors.ts";
 import { $, cleanEnvironment, type ProcessPromise } from "../exec/exec.ts";
 import { endTree, isAlive, membersOf, newCookie, startTimeOf, type Tree } from "../exec/process-tree.ts";
-import { StateFile } from "./state.ts";
+import { type Infer, y } from "../config/yaml.ts";
+import { StateFile } from "../files/state-file.ts";
 
 /** The processes of an app: they end with their launchfit, at the latest when the next one starts. */
 
@@ -41,18 +42,11 @@ export interface AppEnd {
 }
 
 /** An app that was started, a process for ever by its start time. */
-interface StartedApp {
-  pid: number;
-  startTime: number | undefined;
-  version: string;
-}
+const startedApp = y.object({ pid: y.number(), startTime: y.optional(y.number()), version: y.string() });
+type StartedApp = Infer<typeof startedApp>;
 
 /** What stands in app.json: nothing of it holds after a new start of the machine, or in a copy of the directory. */
-interface StartedApps {
-  boot: string;
-  mark: string;
-  apps: StartedApp[];
-}
+const startedApps = y.object({ boot: y.string(), mark: y.string(), apps: y.list(startedApp) });
 
 /**
  * The processes of a deploy directory. Each is noted before it runs (its session is then known, whatever it executes)
@@ -61,27 +55,25 @@ interface StartedApps {
 export class AppProcesses {
   /** In the environment of all that is started here; a copy of the directory has another. */
   readonly #mark: string;
-  readonly #file: StateFile<Partial<StartedApps>>;
+  readonly #file: StateFile<Infer<typeof startedApps>>;
 
-  private constructor(mark: string, file: StateFile<Partial<StartedApps>>) {
+  private constructor(mark: string, state: string) {
     this.#mark = mark;
-    this.#file = file;
+    // no process outlives a power cut: the file need not be brought to the disk
+    this.#file = new StateFile(join(state, "app.json"), startedApps, { mode: 0o600, durable: false });
   }
 
   /** @param state the folder `.launchfit`. */
   static async open(state: string): Promise<AppProcesses> {
     const { dev, ino } = (await stat(state).catch(ifMissing)) ?? { dev: 0, ino: 0 };
     const mark = createHash("sha256").update(`${dev}:${ino}`).digest("hex").slice(0, 24);
-    // no process outlives a power cut: the file need not be brought to the disk
-    const file = new StateFile<Partial<StartedApps>>(join(state, "app.json"), {}, { durable: false });
-    await file.load();
-    return new AppProcesses(mark, file);
+    return new AppProcesses(mark, state);
   }
 
   /** What is noted and lives. */
   async living(): Promise<StartedApp[]> {
-    const { boot, mark, apps } = this.#file.value;
-    if (boot !== bootId() || mark !== this.#mark || !Array.isArray(apps)) return [];
+    const { boot, mark, apps } = (await this.#file.read()) ?? { apps: [] };
+    if (boot !== bootId() || mark !== this.#mark) return [];
     const alive = await Promise.all(apps.map(({ pid, startTime }) => isAlive(pid, startTime ?? -1)));
     return apps.filter((_, at) => alive[at]);
   }
@@ -116,7 +108,10 @@ export class AppProcesses {
     if (pid === undefined) throw new Failure(messageOf((await child).cause));
     try {
       const apps = [...(await this.living()), { pid, startTime: await startTimeOf(pid), version }];
-      await this.#file.save({ boot: bootId(), mark: this.#mark, apps });
+      await this.#file.write({ boot: bootId(), mark: this.#mark, apps }).catch((error: unknown) => {
+        // a full disk must not keep the app from running: its mark is enough to find it
+        if (systemCode(error) !== "ENOSPC") throw error;
+      });
       child.stdin.write("\n");
       return new App(pid, version, cookie, child);
     } finally {

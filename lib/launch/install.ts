@@ -195,7 +195,7 @@ async function recordAccepted(session: Session, update: Update, archive: Verifie
     const moved = offer.signature && movedTo(offer.file.server, from, options.note);
     if (moved !== undefined) state = { ...state, moved: { from: server, to: moved } };
     // an edit of launchify.yml ends it
-    else if (before.moved && before.moved.from.join() !== server.join()) delete state.moved;
+    else if (before.moved && before.moved.from.join() !== server.join()) state = { ...state, moved: undefined };
   }
   if (Object.keys(state.versions).length > maxVersions) {
     const installed = await installedReleases(deploy);

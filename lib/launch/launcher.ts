@@ -13,7 +13,7 @@ import { type AppLog, openAppLog, writtenLines } from "./app-log.ts";
 import { type Answer, type Effect, type Event, initial, next, type State, type Step } from "./next.ts";
 import { Messages } from "./messages.ts";
 import { CannotRunBeside, Runner } from "./runner.ts";
-import { knownState, type LauncherStateFile, openLauncherState } from "./state.ts";
+import { knownState, launcherFile, type LauncherState } from "./state.ts";
 import { describeStatus, type Status } from "./status.ts";
 import { chooseRollback, look, prepareChange, sha256Of } from "./update.ts";
 
@@ -93,7 +93,7 @@ export class Launcher {
   readonly #parts: LauncherParts;
   readonly #options: LauncherOptions;
   readonly #runner: Runner;
-  readonly #file: LauncherStateFile;
+  readonly #file: ReturnType<typeof launcherFile>;
   readonly #messages: Messages;
   #state: State;
   #timer: NodeJS.Timeout | undefined;
@@ -113,12 +113,12 @@ export class Launcher {
   /** Aborted when the app has ended, and all is told and written. */
   readonly #over = new AbortController();
 
-  private constructor(parts: LauncherParts, options: LauncherOptions, file: LauncherStateFile, messages: Messages) {
+  private constructor(parts: LauncherParts, options: LauncherOptions, messages: Messages) {
     const { releases, processes, log } = parts;
     const { signal } = options.stopping;
     this.#parts = parts;
     this.#options = options;
-    this.#file = file;
+    this.#file = launcherFile(releases.deploy);
     this.#messages = messages;
     this.#state = initial(parts.runs);
     this.#runner = new Runner({
@@ -141,15 +141,9 @@ export class Launcher {
    */
   static async open(parts: LauncherParts, options: LauncherOptions): Promise<Launcher> {
     const { releases, log, runs } = parts;
-    const file = await openLauncherState(releases.deploy.state);
     const lines = async (count: number) => log.last(count);
-    const messages = await Messages.follow(file, {
-      releases,
-      log: log.own,
-      lines,
-      isRunning: runs,
-    });
-    const launcher = new Launcher(parts, options, file, messages);
+    const messages = await Messages.open({ releases, log: log.own, lines, isRunning: runs });
+    const launcher = new Launcher(parts, options, messages);
     await launcher.boot();
     return launcher;
   }
@@ -205,7 +199,7 @@ export class Launcher {
       await this.#runner.clear();
     }
     const current = (await releases.current()) ?? "";
-    const memory = this.#file.value;
+    const memory = (await this.#file.read()) ?? {};
     this.tell({
       type: "boot",
       current,
@@ -241,7 +235,7 @@ export class Launcher {
     const [after, effects] = next(before, event);
     this.#state = after;
     if (after.phase !== before.phase) clearTimeout(this.#timer);
-    if (after.memory !== before.memory) this.beside(this.#file.note(after.memory, this.#parts.log.own));
+    if (after.memory !== before.memory) this.beside(this.remember(before.memory, after.memory));
     for (const effect of effects) this.do(effect);
     const isSettled = ["running", "watched"].includes(after.phase) && before.phase !== "watched";
     if (isSettled || after.phase === "ending") this.#up();
@@ -280,6 +274,17 @@ export class Launcher {
     }
   }
 
+  /**
+   * People are told first: what is to follow from a change is lost by no crash, and may be told twice. A full or
+   * read-only disk stops nothing: the next change brings this one along.
+   */
+  private async remember(before: LauncherState, after: LauncherState): Promise<void> {
+    await this.#messages.changed(before, after);
+    await this.#file.write(this.#state.memory).catch((error: unknown) => {
+      this.#parts.log.own(`cannot note that in ${this.#file.path}: ${messageOf(error)}`);
+    });
+  }
+
   /** `close` waits for it. */
   private beside(work: Promise<void>): void {
     this.#beside = Promise.all([this.#beside, work]);
@@ -309,7 +314,7 @@ export class Launcher {
     const { releases, runs } = this.#parts;
     switch (step.do) {
       case "record":
-        await this.#file.save(this.#state.memory);
+        await this.#file.write(this.#state.memory);
         return undefined;
       case "read":
         await releases.settings(step.version, { toRun: runs });

@@ -6,7 +6,7 @@ import { type Notice, Notifier, type SampleResult, sendSamples, type Target } fr
 import { readNotifyTargets } from "./config.ts";
 import { ownDirectory } from "./deploy-directory.ts";
 import type { Releases } from "./releases.ts";
-import type { LauncherState, LauncherStateFile } from "./state.ts";
+import type { LauncherState } from "./state.ts";
 
 /** Lines of the log that a message about a failure shows. */
 const logLines = 20;
@@ -38,16 +38,13 @@ export class Messages {
   }
 
   /**
-   * Tell what changes in `state` from now on, and what a former launchfit could not tell.
+   * Tell what a former launchfit could not tell.
    * @param options.isRunning messages go out as they come; else they wait for `close`.
    */
-  static async follow(
-    state: LauncherStateFile,
-    { isRunning, ...options }: MessagesOptions & { isRunning: boolean },
-  ): Promise<Messages> {
+  static async open({ isRunning, ...options }: MessagesOptions & { isRunning: boolean }): Promise<Messages> {
     const messages = new Messages(options, isRunning);
-    if (await exists(folderOf(options.releases))) await messages.open().catch((error: unknown) => messages.say(error));
-    state.onChange = (before, after) => messages.changed(before, after);
+    if (await exists(folderOf(options.releases)))
+      await messages.notifier().catch((error: unknown) => messages.say(error));
     return messages;
   }
 
@@ -62,12 +59,13 @@ export class Messages {
     }
   }
 
-  private async changed(before: LauncherState, after: LauncherState): Promise<void> {
+  /** Tell what changed, now or by the next launchfit. */
+  async changed(before: LauncherState, after: LauncherState): Promise<void> {
     const { releases, lines } = this.#options;
     if (this.#isClosed) return;
     try {
       const notices = noticesOf(await releases.app(), before, after);
-      const notifier = notices.length === 0 ? undefined : await this.open();
+      const notifier = notices.length === 0 ? undefined : await this.notifier();
       for (const notice of notices) {
         const tail = notice.outcome === "failed" ? await lines(logLines) : [];
         await notifier?.tell({ ...notice, lines: tail });
@@ -78,7 +76,7 @@ export class Messages {
   }
 
   /** With the targets as they are configured now; undefined when there never were any. */
-  private async open(): Promise<Notifier | undefined> {
+  private async notifier(): Promise<Notifier | undefined> {
     const { releases, log } = this.#options;
     let targets: Target[];
     try {

@@ -12,7 +12,7 @@ import { statusWithin } from "./control.ts";
 import { healthyAnswers } from "./health.ts";
 import { deployDirectory } from "./deploy-directory.ts";
 import { type UpdatesStatus, updatesStatus } from "./launch-file.ts";
-import { failedBefore, knownState, type LauncherState, openLauncherState } from "./state.ts";
+import { failedBefore, knownState, launcherFile, type LauncherState } from "./state.ts";
 import { currentRelease, Releases } from "./releases.ts";
 
 /** What `launchfit status` tells; with --json just this. */
@@ -83,8 +83,8 @@ export async function readStatus(folder: string): Promise<Status> {
   const deploy = deployDirectory(folder);
   const owner = await otherOwner(deploy.path);
   if (owner) return (await runAsOwner(owner, ["status", "--dir", deploy.path])) as Status;
-  const state = await openLauncherState(deploy.state);
-  const status = await describeStatus(new Releases(deploy), state.value);
+  const remembered = (await launcherFile(deploy).read()) ?? {};
+  const status = await describeStatus(new Releases(deploy), remembered);
   const [left] = await (await AppProcesses.open(deploy.state)).living();
   return left ? { ...status, left: { version: left.version, pid: left.pid } } : status;
 }

@@ -1,3 +1,4 @@
+import { type Infer, y } from "../config/yaml.ts";
 import { Refused } from "../core/errors.ts";
 import { clockTolerance } from "../openpgp/verify.ts";
 import { type CurrentLine, readArchiveName } from "./version-file.ts";
@@ -11,25 +12,30 @@ import type { SignedVersion, VerifiedArchive } from "./web-folder.ts";
  * newer VERSION (`release withdraw`), nobody else can. Without one the archive's own signature carries everything.
  */
 
-/** What was ever accepted by a client. Times are ISO 8601. */
-export interface Accepted {
-  app?: string;
-  /** A VERSION.sig was seen: from then on there must be one. */
-  versionSigned?: boolean;
-  /** The newest DATE and signatures that were accepted. */
-  floor: { date?: string; version?: string; archive?: string };
-  /** EXPIRES of the VERSION that was read last. */
-  expires?: string;
-  /** By version: the archive that it is; bounded by `versionsToKeep`. */
-  versions: Record<string, AcceptedArchive>;
-}
-
 /** What an accepted version is. */
-export interface AcceptedArchive extends Pick<VerifiedArchive, "sha256" | "signed"> {
-  file: string;
+const acceptedArchive = y.object({
+  sha256: y.string(),
+  file: y.string(),
+  signed: y.string(),
   /** A signed VERSION named its SHA256, so that nobody but the publisher said which version it is. */
-  signedSha256?: boolean;
-}
+  signedSha256: y.optional(y.boolean()),
+});
+
+/** What was ever accepted by a client, as the keys of a file. Times are ISO 8601. */
+export const acceptedKeys = {
+  app: y.optional(y.string()),
+  /** A VERSION.sig was seen: from then on there must be one. */
+  versionSigned: y.optional(y.boolean()),
+  /** EXPIRES of the VERSION that was read last. */
+  expires: y.optional(y.string()),
+  /** The newest DATE and signatures that were accepted. */
+  floor: y.object({ date: y.optional(y.string()), version: y.optional(y.string()), archive: y.optional(y.string()) }),
+  /** By version: the archive that it is; bounded by `versionsToKeep`. */
+  versions: y.record(acceptedArchive),
+};
+
+const acceptedState = y.object(acceptedKeys);
+export type Accepted = Infer<typeof acceptedState>;
 
 /** A VERSION, and the line of it that is for this machine. */
 export interface Offered extends SignedVersion {
@@ -162,7 +168,7 @@ export function accepted<State extends Accepted>(
 ): State {
   const { line, app, signature, file } = offer;
   const newest = allowDowngrade ? (_: unknown, offered: string | undefined) => offered : later;
-  const entry: AcceptedArchive | undefined = archive
+  const entry: Infer<typeof acceptedArchive> | undefined = archive
     ? {
         ...{ sha256: archive.sha256, file: line.file, signed: archive.signed },
         signedSha256: signedSha256(offer) !== undefined,
@@ -173,15 +179,14 @@ export function accepted<State extends Accepted>(
     version: signature ? newest(state.floor.version, signature.created.toISOString()) : state.floor.version,
     archive: entry ? newest(state.floor.archive, entry.signed) : state.floor.archive,
   };
-  const { expires: _, ...rest } = state;
   return {
-    ...rest,
+    ...state,
     app,
-    ...(signature || state.versionSigned ? { versionSigned: true } : {}),
-    ...(signature && file.expires ? { expires: file.expires.toISOString() } : {}),
+    versionSigned: signature ? true : state.versionSigned,
+    expires: signature && file.expires?.toISOString(),
     floor,
     versions: { ...state.versions, ...(entry ? { [line.version]: entry } : {}) },
-  } as State;
+  };
 }
 
 /** How many accepted versions are remembered, besides those that are installed. */

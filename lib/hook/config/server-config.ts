@@ -33,7 +33,8 @@ export const serverSettings = {
   ...statusSettings,
 };
 
-type RawServer = { [Key in keyof typeof serverSettings]: Infer<(typeof serverSettings)[Key]> };
+const serverSchema = y.object(serverSettings);
+type RawServer = Infer<typeof serverSchema>;
 
 /** What counts before the file. */
 export interface ConfigOverrides {

@@ -38,7 +38,8 @@ export const statusSettings = {
   releases: y.optional(y.oneOrMore(y.string()), []),
 };
 
-type Raw = { [Key in keyof typeof statusSettings]: Infer<(typeof statusSettings)[Key]> } & {
+const rawStatus = y.object(statusSettings);
+type Raw = Infer<typeof rawStatus> & {
   url?: string | undefined;
 };
 

@@ -68,7 +68,7 @@ test("an app that cannot be noted does not run", async () => {
   let message = "";
   const how = { exec: "touch seen", dir: folder, version: "1", env: {}, socket: undefined, onLine: () => {} };
   await processes.start(how).catch((error: Error) => (message = error.message));
-  assert.match(message, /app\.json/);
+  assert.match(message, /EISDIR/);
   assert.is(await readIfThere(join(folder, "seen")), undefined);
 });
 

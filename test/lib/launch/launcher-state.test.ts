@@ -1,34 +1,7 @@
-import { mkdirSync, readFileSync, rmSync } from "node:fs";
-import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { type LauncherState, withFailed } from "../../../lib/launch/state.ts";
+import { withFailed } from "../../../lib/launch/state.ts";
 import { Mutex } from "../../../lib/core/mutex.ts";
-import { StateFile } from "../../../lib/launch/state.ts";
-import { tempDir } from "../../helpers/tmp.ts";
-
-test("changes saved at once are written one after the other, and the file ends as the last one left it", async () => {
-  const path = join(tempDir(), "launcher.json");
-  const state = new StateFile<LauncherState>(path, {});
-  const saves = Array.from({ length: 40 }, (_, n) =>
-    state.save({ stopped: { at: `${n}`, reason: "x".repeat(n % 2 ? 10 : 200_000) } }),
-  );
-  await Promise.all(saves);
-  const onDisk = JSON.parse(readFileSync(path, "utf8")) as typeof state.value;
-  assert.is(onDisk.stopped?.at, "39");
-});
-
-test("what cannot be written is told and remembered, and the next save brings it along", async () => {
-  const folder = join(tempDir(), "gone");
-  const state = new StateFile<LauncherState>(join(folder, "launcher.json"), {});
-  const told: string[] = [];
-  await state.note({ stopped: { at: "1", reason: "full" } }, (line) => told.push(line));
-  assert.match(told.join("\n"), /cannot note that in .*launcher\.json: /);
-  mkdirSync(folder);
-  await state.save({ lastCheck: { at: "2", result: "up to date", ok: true } });
-  assert.is((await new StateFile<LauncherState>(join(folder, "launcher.json"), {}).load()).stopped?.reason, "full");
-  rmSync(folder, { recursive: true });
-});
 
 test("of many versions that failed the newest fifty are remembered", () => {
   let failed: ReturnType<typeof withFailed> = {};
