@@ -3,12 +3,13 @@ import { lastBuildOf, openFolder, readStages, stagesOf } from "../lib/builder/fo
 import {
   asksForWork,
   beginInstall,
-  corepackSettings,
   findManager,
   isInstalled,
+  managerSettings,
   packageManager,
   refuseOtherYarn,
   rememberInstall,
+  scriptOf,
   whyNotInstalled,
 } from "../lib/builder/install.ts";
 import { compileLitpro, needsLitpro } from "../lib/builder/litpro.ts";
@@ -26,6 +27,7 @@ import {
   stashLocalChanges,
   trackedLog,
 } from "../lib/builder/pull.ts";
+import { noteOfNothing } from "../lib/builder/nothing.ts";
 import { readBuildTargets, tellBuild, testBuildTargets } from "../lib/builder/tell.ts";
 import { defineCommand, type Live, runScript } from "../lib/cli/command.ts";
 import { Failure, UsageError } from "../lib/core/errors.ts";
@@ -68,7 +70,7 @@ Environment
   HOOK_*, RELEASE_*  passed on to every stage; HOOK_RUN is the run's id
 
 Examples
-  build /home/site/site              pull, downloads, install, litpro, uploads
+  build /home/site/site              pull, downloads, install, litpro, build, uploads
   build --only install,litpro        two stages, in the checkout as it stands
   build ~/site --if-changed --quiet  for cron: silent unless there is something new
 
@@ -174,7 +176,7 @@ DIR/build.yml names other stages, commands, env and timeout: see docs/build.md.
         if (!force && (await isInstalled(place, manager))) s.skip("nothing changed since the last install");
         await s.plan(manager.title, () => findManager(manager, s.env));
         const program = await findManager(manager, s.env);
-        const shell = s.$({ env: { ...s.env, ...corepackSettings } });
+        const shell = s.$({ env: { ...s.env, ...managerSettings } });
         await refuseOtherYarn(shell, program, manager);
         await beginInstall(place, manager, { force });
         s.say(`$ ${manager.title}`);
@@ -182,7 +184,7 @@ DIR/build.yml names other stages, commands, env and timeout: see docs/build.md.
         s.signal.throwIfAborted();
         if (!installed.ok) throw whyNotInstalled(manager, installed);
         await rememberInstall(place, manager);
-        return manager.title;
+        return manager.lock === undefined ? `${manager.title}; no lock file: the next may bring others` : manager.title;
       },
 
       async litpro(s) {
@@ -190,6 +192,18 @@ DIR/build.yml names other stages, commands, env and timeout: see docs/build.md.
         // which litpro it is shows after the install, not before
         await s.plan("litpro", () => needsLitpro(dir));
         return await compileLitpro(s, dir, { force });
+      },
+
+      async build(s) {
+        const manager = (await packageManager(dir)) ?? s.skip("no package.json", "absent");
+        const script = scriptOf(manager, "build") ?? s.skip("package.json has no script named build", "absent");
+        const words = [manager.name === "deno" ? "task" : "run", "build"];
+        const title = [manager.name, ...words].join(" ");
+        await s.plan(`${title}: ${script}`, () => findManager(manager, s.env));
+        const program = await findManager(manager, s.env);
+        s.say(`$ ${title}`);
+        await s.$({ env: { ...s.env, ...managerSettings } })`${program} ${words}`;
+        return title;
       },
 
       async uploads(s) {
@@ -249,9 +263,10 @@ DIR/build.yml names other stages, commands, env and timeout: see docs/build.md.
     const full = ref ?? (head?.current && `refs/heads/${head.current}`);
     await run.begin({ event: "manual", ref: full && shortRef(full), sha: asked }, { hold: builtAt !== undefined });
     for await (const each of stagesOf(folder, flags, run)) await run.stage(each.name, stageOf(each));
-    const ended = await run.end();
-
     const isWhole = run.stopped === undefined && flags.only.length === 0 && flags.from === undefined;
+    const mayNote = isWhole && flags.skip.every((name) => name === "pull");
+    const ended = await run.end({ sha, note: mayNote ? await noteOfNothing(dir, run.results) : undefined });
+
     const good = ended.code === 0;
     if (isWhole && sha !== undefined && !(good && last?.good && sha === last.sha))
       await lastBuildOf(folder).write({ run: run.id, sha, ref: full, good });
@@ -259,7 +274,7 @@ DIR/build.yml names other stages, commands, env and timeout: see docs/build.md.
     const result = { run: id, dir, ref: full, sha, ...rest };
     terminal.printJson(runJson(result));
     if (result.result === "unchanged") terminal.note(run.stopped ?? "nothing new");
-    else for (const line of runTable("build", result, terminal)) terminal.print(line);
+    else if (!terminal.quiet || !good) for (const line of runTable(result, terminal)) terminal.print(line);
     await tellBuild(result, targets, terminal);
     return result.code;
   },

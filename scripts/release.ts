@@ -166,7 +166,7 @@ Exit codes
     const { run: id, ...rest } = await run.end();
     const result = { run: id, tag, sha, ...rest };
     terminal.printJson(runJson(result));
-    for (const line of runTable("release", result, terminal)) terminal.print(line);
+    if (!terminal.quiet || result.code !== 0) for (const line of runTable(result, terminal)) terminal.print(line);
     return result.code;
   },
 });

@@ -38,7 +38,7 @@ const shared: Record<string, readonly string[]> = {
 
 /** The stages, each with what scripts/ calls of it. */
 const stages: Record<string, readonly string[]> = {
-  builder: ["config", "folder", "install", "litpro", "pull", "tell"],
+  builder: ["config", "folder", "install", "litpro", "nothing", "pull", "tell"],
   downloads: ["fetcher", "lists", "manifest", "paths", "plan", "pool", "progress", "record"],
   fleet: [
     ...["master/master", "master/desired-state", "master/messages", "master/rollout", "master/status"],

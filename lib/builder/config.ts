@@ -7,10 +7,10 @@ import { didYouMean } from "../core/names.ts";
 import { readSecretFile, readSecretVariable } from "../config/secrets.ts";
 
 /** The stages that `build` brings along, in their usual order. */
-export const builtInStages: readonly string[] = ["pull", "downloads", "install", "litpro", "uploads"];
+export const builtInStages: readonly string[] = ["pull", "downloads", "install", "litpro", "build", "uploads"];
 
-/** Words that cannot name a stage: the log's own marks, and the key of the run's own time limit. */
-const reserved = ["run", "build"];
+/** It cannot name a stage: the log's own marks have it, and the run's own time limit. */
+const reserved = "run";
 
 /** A build.yml that cannot be used. */
 export class BadBuildFile extends UsageError {
@@ -84,7 +84,7 @@ export async function parseBuildConfig(text: string, file: string): Promise<Buil
   const known = [...builtInStages, ...Object.keys(commands)];
   for (const [index, name] of stages.entries()) {
     const at = ["stages", index];
-    if (reserved.includes(name)) throw problem(at, `no stage may be named "${name}"; rename it`);
+    if (name === reserved) throw problem(at, `no stage may be named "${name}"; rename it`);
     if (!known.includes(name))
       throw problem(
         at,

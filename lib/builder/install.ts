@@ -32,8 +32,8 @@ const quietly: Readonly<Partial<Record<AgentName, readonly string[]>>> = {
   pnpm: ["--config.confirmModulesPurge=false", "--config.update-notifier=false"],
 };
 
-/** Neither asks, nor writes a version into package.json (corepack's README). */
-export const corepackSettings = { COREPACK_ENABLE_DOWNLOAD_PROMPT: "0", COREPACK_ENABLE_AUTO_PIN: "0" };
+/** corepack neither asks, nor writes a version into package.json (its README). */
+export const managerSettings = { COREPACK_ENABLE_DOWNLOAD_PROMPT: "0", COREPACK_ENABLE_AUTO_PIN: "0" };
 
 /** The package manager of a repo. */
 export interface PackageManager {
@@ -122,6 +122,12 @@ export async function refuseOtherYarn($: Shell, program: readonly string[], { ya
   throw new Failure(
     `yarn.lock is of ${wanted}, and yarn here is ${found}; set packageManager in package.json, or install ${wanted}`,
   );
+}
+
+/** The command of a script in package.json. */
+export function scriptOf({ manifest }: PackageManager, name: string): string | undefined {
+  const found = ((manifest?.scripts ?? {}) as PackageFile)[name];
+  return typeof found === "string" && found.trim() !== "" ? found : undefined;
 }
 
 /** Why an install failed, in a few words. */

@@ -28,6 +28,20 @@ function textWidth(text: string): number {
 const wide =
   /[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6\u{1f300}-\u{1faff}]/gu;
 
+/** Columns that a table takes from nobody. */
+const narrowest = 12;
+
+/** Columns of a terminal; one that tells no width (0) has the usual one. What is no terminal has all there are. */
+function roomOf(stream: NodeJS.WriteStream): number {
+  return stream.isTTY ? stream.columns || 80 : Number.POSITIVE_INFINITY;
+}
+
+function shortened(text: string, width: number): string {
+  const characters = [...stripVTControlCharacters(text)].slice(0, width);
+  while (textWidth(characters.join("")) >= width) characters.pop();
+  return `${characters.join("")}…`;
+}
+
 export function createTerminal({ json = false, quiet = false }: TerminalOptions = {}): Terminal {
   const paint = colours("stdout");
   const paintNote = colours("stderr");
@@ -67,10 +81,19 @@ export function createTerminal({ json = false, quiet = false }: TerminalOptions 
       const widths = Array.from({ length: columns }, (_, column) =>
         Math.max(...all.map((row) => textWidth(row[column] ?? ""))),
       );
+      // on a terminal the widest column gives way
+      let over = widths.reduce((sum, width) => sum + width + 2, -2) - roomOf(process.stdout);
+      for (let widest = Math.max(...widths); over > 0 && widest > narrowest; widest = Math.max(...widths)) {
+        const next = Math.max(narrowest, widest - over);
+        widths[widths.indexOf(widest)] = next;
+        over -= widest - next;
+      }
       const lines = all.map((row) =>
         row
-          .map((cell, column) => {
-            const space = " ".repeat((widths[column] ?? 0) - textWidth(cell));
+          .map((whole, column) => {
+            const width = widths[column] ?? 0;
+            const cell = textWidth(whole) > width ? shortened(whole, width) : whole;
+            const space = " ".repeat(width - textWidth(cell));
             return right.includes(column) ? space + cell : cell + space;
           })
           .join("  ")
@@ -158,8 +181,7 @@ class LiveLine implements Progress {
 
   show(): void {
     if (!this.#options.isTTY || this.#options.quiet || this.#drawn === 0) return;
-    // a terminal that tells no width (0 columns) gets the usual one
-    const columns = process.stderr.columns || 80;
+    const columns = roomOf(process.stderr);
     // the words matter more than the bar
     const text = [this.text(true), this.text(false)].find((each) => textWidth(each) < columns);
     process.stderr.write(`\r\u001b[K${text ?? [...this.text(false)].slice(0, columns - 1).join("")}`);

@@ -18,6 +18,11 @@ export function isRunId(text: string): boolean {
   return /^\d{8}T\d{6}Z-[0-9a-f]{6}$/.test(text);
 }
 
+/** The part of a run's id that is typed: its six hex digits. */
+export function shortRun(id: string): string {
+  return id.slice(-6);
+}
+
 /**
  * An id of this start of the machine (Linux: boot_id, random(4)); the same empty text always where the
  * system gives none. What was written under another id and not flushed may have been lost.

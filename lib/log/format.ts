@@ -49,12 +49,13 @@ export interface StageMark {
   why?: string | undefined;
 }
 
-/** How a run finished; the code is its exit code. */
+/** How a run finished; the code is its exit code, the commit the one that it found to build. */
 export interface EndMark {
   kind: "end";
   result: Result;
   code: number;
   seconds: number;
+  sha?: string | undefined;
   why?: string | undefined;
 }
 
@@ -122,7 +123,7 @@ export function parseMark(text: string): Mark | undefined {
     value && Number.isFinite(Number(value)) ? Number(value) : undefined,
   );
   if (kind === "stage") return { kind, name, result, code, seconds, why };
-  return { kind: "end", result, code: code ?? (result === "ok" ? 0 : 1), seconds: seconds ?? 0, why };
+  return { kind: "end", result, code: code ?? (result === "ok" ? 0 : 1), seconds: seconds ?? 0, sha, why };
 }
 
 function unquoted(value: string): string {

@@ -35,10 +35,18 @@ export function lineText({ raw, context, gap }: SelectedLine, paint: Paint, shor
   return prefix + head + (line.stage === markStage ? markText(body, paint) : context ? paint.dim(body) : body);
 }
 
+/** A mark as a sentence: `test failed after 3.2s: exit code 1`. */
 function markText(body: string, paint: Paint): string {
   const mark = parseMark(body);
-  if (!mark || mark.kind === "start") return paint.bold(body);
-  return isFailure(mark.result) ? paint.red(body) : mark.result === "ok" ? paint.green(body) : paint.dim(body);
+  if (!mark) return body;
+  if (mark.kind === "start") {
+    const what = [mark.repo, mark.ref, mark.sha && `at ${mark.sha.slice(0, 10)}`].filter(Boolean).join(" ");
+    return paint.bold(`started (${mark.event})${what && `: ${what}`}`);
+  }
+  const { result, seconds, why } = mark;
+  const took = seconds === undefined || result === "skipped" ? "" : ` after ${formatDuration(seconds * 1000)}`;
+  const text = `${mark.kind === "stage" ? mark.name : "run"} ${result}${took}${why ? `: ${why}` : ""}`;
+  return isFailure(result) ? paint.red(text) : result === "ok" ? paint.green(text) : paint.dim(text);
 }
 
 function colourOf(stage: string) {
@@ -70,7 +78,7 @@ export function runRow(run: Run, paint: Paint): string[] {
   const took = end ? end.seconds * 1000 : running;
   return [
     id,
-    ...[start?.event, start?.ref, start?.sha?.slice(0, 8)].map((text) => (text ? cleanText(text) : "-")),
+    ...[start?.event, start?.ref, (end?.sha ?? start?.sha)?.slice(0, 8)].map((text) => (text ? cleanText(text) : "-")),
     colour(status),
     took === undefined ? "-" : formatDuration(took),
     startedAt ? localTime(startedAt) : "-",
@@ -82,7 +90,7 @@ export function runJson({ id, start, end, startedAt, finishedAt, status, stages 
     run: id,
     event: start?.event ?? null,
     ref: start?.ref ?? null,
-    sha: start?.sha ?? null,
+    sha: end?.sha ?? start?.sha ?? null,
     repo: start?.repo ?? null,
     result: status,
     code: end?.code ?? null,

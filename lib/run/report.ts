@@ -1,5 +1,6 @@
 import { cleanText } from "../core/clean.ts";
 import type { Result } from "../log/format.ts";
+import { shortRun } from "../core/id.ts";
 import type { Terminal } from "../core/terminal.ts";
 import { formatDuration } from "../core/units.ts";
 
@@ -23,12 +24,14 @@ export interface RunSummary {
   result: Result | "unchanged";
   /** The exit code. */
   code: number;
+  /** What is to be said although it went well. */
+  note?: string | undefined;
   seconds: number;
   stages: readonly StageResult[];
 }
 
-/** The table at a run's end: stages, results, times, and a line of the whole, called `name`; then what was skipped. */
-export function runTable(name: string, whole: RunSummary, terminal: Terminal): string[] {
+/** The table at a run's end: stages, results, times, a line of the whole with the run's id as `logs --run` takes it. */
+export function runTable(whole: RunSummary, terminal: Terminal): string[] {
   const { paint } = terminal;
   const colour = (word: string) =>
     word === "ok" ? paint.green(word) : word === "skipped" ? paint.dim(word) : paint.red(word);
@@ -39,10 +42,11 @@ export function runTable(name: string, whole: RunSummary, terminal: Terminal): s
     cleanText(each.note),
   ];
   const rows = whole.stages.filter(({ isAbsent }) => !isAbsent).map(row);
-  rows.push(row({ ...whole, name, note: `run ${whole.run}` }));
+  rows.push(row({ ...whole, name: "run", note: shortRun(whole.run) }));
   const table = terminal.table(rows, { header: ["stage", "result", "time", ""], right: [2] });
   const absent = whole.stages.filter(({ isAbsent }) => isAbsent).map((stage) => stage.name);
-  return absent.length === 0 ? table : [...table, paint.dim(`skipped: ${absent.join(", ")}`)];
+  if (absent.length > 0) table.push(paint.dim(`skipped: ${absent.join(", ")}`));
+  return whole.note === undefined ? table : [...table, paint.yellow(whole.note)];
 }
 
 /** The same for --json: what `whole` holds beside the stages comes as it is. */

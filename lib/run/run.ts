@@ -13,7 +13,7 @@ import { buildLockOf } from "../git/checkout.ts";
 import { formatMark, type Mark, markStage, type Result, type StartMark } from "../log/format.ts";
 import { LogWriter } from "../log/writer.ts";
 import type { RunSummary, StageResult } from "./report.ts";
-import { reportStage } from "./stage-file.ts";
+import { reportStage, stageFileVariable } from "./stage-file.ts";
 
 /** A build or a release: its lock, its log with secrets masked, its stages with their time limits, how it ended. */
 
@@ -72,9 +72,9 @@ export function stageEnvironment(): Record<string, string> {
     if (value !== undefined && /^(?:HOOK|RELEASE)_[A-Z0-9_]+$/.test(name)) env[name] = value;
   }
   if (!env.LANG && !env.LC_ALL) env.LANG = "C.UTF-8";
-  // as on a CI: tools ask nothing, redraw nothing, and change no lock file
-  Object.assign(env, { CI: "true", TERM: "dumb" });
-  return env;
+  // as on a CI: tools ask nothing, redraw nothing, and change no lock file; the log keeps their colours
+  const { NO_COLOR } = process.env;
+  return { ...env, CI: "true", TERM: "dumb", ...(NO_COLOR ? { NO_COLOR } : { FORCE_COLOR: "1" }) };
 }
 
 /**
@@ -195,6 +195,8 @@ export class Run {
 
   /** What holds for the stages from now on. */
   use({ env = {}, secrets = [], timeout }: RunSettings): void {
+    // Node and others warn where both are set
+    if (env.NO_COLOR) delete this.#env.FORCE_COLOR;
     Object.assign(this.#env, env);
     this.#secrets = [...this.#secrets, ...secrets];
     this.#mask = createMask(this.#secrets);
@@ -226,7 +228,7 @@ export class Run {
   /** The run cannot go on, for a reason that lies in no stage. */
   fail(error: unknown): void {
     this.#error = error;
-    this.line("build", messageOf(error));
+    this.line("build.yml", messageOf(error));
   }
 
   /** A line of a stage: into the log and onto the terminal. */
@@ -236,9 +238,10 @@ export class Run {
 
   /**
    * Write the end into the log, and give the lock back.
+   * @param about the commit that was built; what is to be said of a run that went well.
    * @throws what the run failed by, when that is no error of a kind that people can do something about.
    */
-  async end(): Promise<RunSummary> {
+  async end({ sha, note }: { sha?: string | undefined; note?: string | undefined } = {}): Promise<RunSummary> {
     const failure = this.results.find(isBad);
     const { started, lock } = this.#parts;
     let [result, code]: [RunSummary["result"], number] = [failure?.result ?? "ok", exitCodeAfter(failure)];
@@ -249,10 +252,11 @@ export class Run {
     } else if (this.#error !== undefined) {
       [result, code] = ["failed", exitCodeOf(this.#error) ?? 1];
       await this.close("failed", code, messageOf(this.#error).split("\n")[0]);
-    } else await this.close(failure?.result ?? "ok", code, failure && `${failure.name}: ${failure.note}`);
+    } else await this.close(failure?.result ?? "ok", code, failure ? `${failure.name}: ${failure.note}` : note, sha);
     lock.release();
     if (this.#error !== undefined && exitCodeOf(this.#error) === undefined) throw this.#error;
-    return { run: this.id, result, code, seconds: (performance.now() - started) / 1000, stages: this.results };
+    const seconds = (performance.now() - started) / 1000;
+    return { run: this.id, result, code, seconds, stages: this.results, note: result === "ok" ? note : undefined };
   }
 
   private async work(name: string, stage: Stage): Promise<StageResult> {
@@ -320,14 +324,14 @@ export class Run {
   }
 
   /** Write the run's last line and close the log; only the first call counts. */
-  private async close(result: Result, code: number, why?: string): Promise<void> {
+  private async close(result: Result, code: number, why?: string, sha?: string): Promise<void> {
     // a signal and the work itself may come to an end at once
     if (this.#isEnded) return;
     this.#isEnded = true;
     this.#forget();
     this.openLog();
     const seconds = (performance.now() - this.#parts.started) / 1000;
-    this.mark({ kind: "end", result, code, seconds, why: why && this.mask(why) });
+    this.mark({ kind: "end", result, code, seconds, sha, why: why && this.mask(why) });
     await this.#log?.close();
   }
 
@@ -355,9 +359,11 @@ export class Run {
     if (this.#held) return void this.#held.push([stage, text]);
     this.#log?.line(stage, text);
     if (stage === markStage) return;
-    const { terminal } = this.#parts;
-    // the log has it as it is; on a terminal it may be coloured, and act in no other way
-    terminal.note(`${terminal.paintNote.dim(`${stage} |`)} ${cleanText(text, true)}`);
+    const { isTTY, paintNote } = this.#parts.terminal;
+    // The log has it as it is; elsewhere it may be coloured, where that is wanted, and act in no other way. What reads
+    // it is hook-server, for its page, or a release; cron mails it.
+    const colours = paintNote.level > 0 || process.env[stageFileVariable] !== undefined;
+    this.#parts.terminal.note(`${isTTY ? paintNote.dim(`${stage} |`) : `${stage} |`} ${cleanText(text, colours)}`);
   }
 }
 

@@ -57,7 +57,7 @@ test("the log has each line with time, run and stage; the table is on stdout, th
     ["start", "stage", "stage", "end"],
   );
   assert.match(stderr, /^one \| first$/m);
-  assert.match(stdout, /^stage +result +time\none +ok +\d+\.\ds\ntwo +ok +\d+\.\ds\nbuild +ok +\d+\.\ds +run \S+\n$/);
+  assert.match(stdout, /^stage +result +time\none +ok +\d+\.\ds\ntwo +ok +\d+\.\ds\nrun +ok +\d+\.\ds +\w{6}\n$/);
 });
 
 test("the first stage that fails ends the run with exit 1, and the table says which", async () => {
@@ -69,13 +69,70 @@ test("the first stage that fails ends the run with exit 1, and the table says wh
 });
 
 test("stages run as on a CI, unless env: says otherwise; nothing can ask them anything", async () => {
-  const show = { show: 'echo "CI=$CI TERM=$TERM"; read answer || echo nobody answers' };
+  const show = { show: 'echo "CI=$CI TERM=$TERM COLOR=$FORCE_COLOR$NO_COLOR"; read answer || echo nobody answers' };
   const plain = await folder(show);
   await build([plain], { expect: 0, env: { CI: "no", TERM: "xterm" } });
-  assert.match(await log(plain), /show \| CI=true TERM=dumb\n.*show \| nobody answers\n/);
-  const own = await folder(show, "env: { CI: '' }\n");
+  assert.match(await log(plain), /show \| CI=true TERM=dumb COLOR=1\n.*show \| nobody answers\n/);
+  const own = await folder(show, "env: { CI: '', NO_COLOR: 'no' }\n");
   await build([own], { expect: 0 });
-  assert.match(await log(own), "show | CI= TERM=dumb");
+  assert.match(await log(own), "show | CI= TERM=dumb COLOR=no");
+});
+
+test("logs.txt keeps the colours of a stage; where nobody looks nothing has escape codes", async () => {
+  const dir = await folder({ paint: "printf '\\033[31mred\\033[0m\\n'" });
+  const { stdout, stderr } = await build([dir], { expect: 0 });
+  assert.match(stderr, /^paint \| red$/m);
+  assert.not.match(stdout + stderr, "\u001b");
+  assert.match(await log(dir), "paint | \u001b[31mred\u001b[0m");
+});
+
+test("--quiet prints nothing when all went well, and the table when not", async () => {
+  const { stdout, stderr } = await build([await folder({ one: "echo words" }), "--quiet"], { expect: 0 });
+  assert.is(stdout + stderr, "");
+  assert.match((await build([await folder({ one: "exit 3" }), "--quiet"], { expect: 1 })).stdout, /one +failed/);
+});
+
+test("a build that built nothing is no failure, but says what lies there", async () => {
+  const dir = tempDir();
+  await writeFiles(dir, { "requirements.txt": "flask\n", Makefile: "all:\n", "README.md": "# nothing\n" });
+  const { stdout } = await build([dir, "--skip", "pull"], { expect: 0 });
+  const note = "nothing was built: Makefile and requirements.txt are here; name a command in build.yml";
+  assert.ok(stdout.endsWith(`${note}\n`), stdout);
+  assert.match(await log(dir), `run | end result=ok code=0`);
+  assert.match(await log(dir), `why="${note}"`);
+  const asJson = await build([dir, "--skip", "pull", "--json"], { expect: 0 });
+  assert.is((JSON.parse(asJson.stdout) as { note?: string }).note, note);
+  await writeFiles(dir, { "build.yml": "stages: [make]\ncommands: { make: 'true' }\n" });
+  assert.not.match((await build([dir], { expect: 0 })).stdout, "nothing was built");
+});
+
+test("a document of litpro without an lprc.js is not passed over in silence", async () => {
+  const dir = tempDir();
+  await writeFiles(dir, { "project.md": '# Site\n\n[index.js](#code "save:")\n' });
+  const { stdout } = await build([dir, "--skip", "pull"], { expect: 0 });
+  assert.match(stdout, "nothing was built: project.md (litpro builds it with an lprc.js) is here");
+});
+
+test("the build script of package.json is run after the install; a command of build.yml takes its place", async () => {
+  const dir = tempDir();
+  const scripts = { build: "node -e \"require('fs').writeFileSync('out.html', 'x')\"" };
+  await writeFiles(dir, { "package.json": JSON.stringify({ name: "site", version: "1.0.0", scripts }) });
+  const { stdout, stderr } = await build([dir, "--skip", "pull"], { expect: 0 });
+  assert.match(stderr, /^build \| \$ npm run build$/m);
+  assert.match(stdout, /^build +ok .* npm run build$/m);
+  assert.ok(existsSync(join(dir, "out.html")));
+  assert.match(
+    (await build([dir, "--skip", "pull", "--dry-run"], { expect: 0 })).stdout,
+    /build +npm run build: node -e/,
+  );
+  await writeFiles(dir, { "build.yml": buildFile({ build: "echo our own" }) });
+  assert.match((await build([dir], { expect: 0 })).stderr, /^build \| our own$/m);
+  scripts.build = "exit 3";
+  await writeFiles(dir, {
+    "package.json": JSON.stringify({ name: "site", version: "1.0.0", scripts }),
+    "build.yml": "",
+  });
+  assert.match((await build([dir, "--skip", "pull"], { expect: 1 })).stdout, /^build +failed .* exit code \d+$/m);
 });
 
 test("a stage that is silent for 30 seconds is said to be still running", async () => {
@@ -110,7 +167,7 @@ test("--dry-run shows the plan and touches nothing", async () => {
   assert.match(stdout, /pull +fetch main from origin and set the checkout to it\n/);
   assert.match(
     stdout,
-    /downloads +skipped: no manifest.txt or cloudinary.txt\ninstall +npm install\nlitpro +litpro\nuploads +skipped: no uploads.yml\n/,
+    /downloads +skipped: no manifest.txt or cloudinary.txt\ninstall +npm install\nlitpro +litpro\nbuild +skipped: package.json has no script named build\nuploads +skipped: no uploads.yml\n/,
   );
   assert.not(existsSync(join(dir, "b.txt")));
   assert.not(existsSync(join(dir, "logs.txt")));
@@ -191,7 +248,7 @@ test("a build.yml that comes with the pull decides about the stages after it", a
   const dir = await repo.checkout(join(tempDir(), "site"));
   await repo.push({ "build.yml": "stages: [pull, make]\ncommands: { make: echo made }\n" });
   const { stdout } = await build([dir], { expect: 0 });
-  assert.match(stdout, /pull +ok.*\nmake +ok.*\nbuild/);
+  assert.match(stdout, /pull +ok.*\nmake +ok.*\nrun/);
 });
 
 test("of two builds in one folder the second is exit 3 and names the first; --wait waits", async () => {
@@ -311,7 +368,7 @@ test("commands get HOOK_*, RELEASE_* and build.yml's env, and nothing else of bu
   });
   const shown = [...stderr.matchAll(/^show \| (\w+)=/gm)].map(([, name]) => name).sort();
   const allowed =
-    /^(?:HOOK_(?:EVENT|REF|RUN)|RELEASE_TAG|NODE_ENV|CI|TERM|PATH|HOME|USER|LOGNAME|LANG|TMPDIR|SHLVL|PWD|OLDPWD|_|BOATYARD_COOKIE|DENO_DIR)$/;
+    /^(?:HOOK_(?:EVENT|REF|RUN)|RELEASE_TAG|NODE_ENV|CI|FORCE_COLOR|TERM|PATH|HOME|USER|LOGNAME|LANG|TMPDIR|SHLVL|PWD|OLDPWD|_|BOATYARD_COOKIE|DENO_DIR)$/;
   assert.equal(
     shown.filter((name) => !allowed.test(name ?? "")),
     [],
@@ -365,9 +422,9 @@ test("a million lines, long lines and bytes that are no text pass through", asyn
   assert.ok(text.split("\n").every((line) => line === "" || parseLine(line)));
 });
 
-test("what a stage prints cannot act on the terminal; colours stay, and the log has it as it is", async () => {
+test("what a stage prints cannot act on the terminal; colours stay where asked for, the log has it as it is", async () => {
   const dir = await folder({ one: "printf '\\033]0;title\\007\\033[2J\\033[31mred\\n'; exit 1" });
-  const { stdout, stderr } = await build([dir], { expect: 1 });
+  const { stdout, stderr } = await build([dir], { expect: 1, env: { FORCE_COLOR: "1" } });
   assert.match(stderr, /^one \| \u001b\[31mred\u001b\[0m$/m);
   assert.not.match(stdout + stderr, /\u0007|\u001b\[2J|\u001b\]0/);
   assert.match(await log(dir), /\u001b\]0;title\u0007\u001b\[2J\u001b\[31mred/);

@@ -12,7 +12,7 @@ const parse = (text: string) => parseBuildConfig(text, "build.yml");
 
 test("without a build.yml the built-in stages run", async () => {
   const config = await readBuildConfig(tempDir());
-  assert.is(config.stages.join(), "pull,downloads,install,litpro,uploads");
+  assert.is(config.stages.join(), "pull,downloads,install,litpro,build,uploads");
 });
 
 test("a build.yml names stages, commands, environment and time limits", async () => {
@@ -32,8 +32,8 @@ timeout: { run: 30m, test: 5m }
 });
 
 test("an empty build.yml is as good as none", async () => {
-  assert.is((await parse("")).stages.length, 5);
-  assert.is((await parse("# nothing\n")).stages.length, 5);
+  assert.is((await parse("")).stages.length, 6);
+  assert.is((await parse("# nothing\n")).stages.length, 6);
 });
 
 test("a secret comes from a file that others cannot read, or from the environment", async () => {

@@ -17,7 +17,7 @@ function plan(config: BuildConfig, wanted: Partial<StageFilter> = {}): string {
 }
 
 const table: [title: string, config: BuildConfig, wanted: Partial<StageFilter>, stages: string][] = [
-  ["all stages in their order", defaultConfig, {}, "pull, downloads, install, litpro, uploads"],
+  ["all stages in their order", defaultConfig, {}, "pull, downloads, install, litpro, build, uploads"],
   ["the repo's own stages", own, {}, "pull, install, test: npm test, uploads"],
   ["--only, in the stages' order", own, { only: ["uploads", "test"] }, "test: npm test, uploads"],
   ["--skip", own, { skip: ["pull", "test"] }, "install, uploads"],

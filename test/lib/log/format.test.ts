@@ -65,7 +65,10 @@ test("marks tell how runs and stages began and ended", () => {
       },
       'stage name=litpro result=skipped seconds=0 why="no \\"lprc.js\\""',
     ],
-    [{ kind: "end", result: "failed", code: 3, seconds: 9.5, why: undefined }, "end result=failed code=3 seconds=9.5"],
+    [
+      { kind: "end", result: "failed", code: 3, seconds: 9.5, sha: undefined, why: undefined },
+      "end result=failed code=3 seconds=9.5",
+    ],
   ];
   for (const [mark, text] of marks) {
     assert.is(formatMark(mark), text);
@@ -79,6 +82,7 @@ test("a mark that lost words is read as far as it goes, and never as a success",
     result: "failed",
     code: 1,
     seconds: 0,
+    sha: undefined,
     why: undefined,
   });
   assert.equal(parseMark("end result=splendid code=x"), {
@@ -86,6 +90,7 @@ test("a mark that lost words is read as far as it goes, and never as a success",
     result: "failed",
     code: 1,
     seconds: 0,
+    sha: undefined,
     why: undefined,
   });
   assert.is(parseMark("ended result=ok"), undefined);
