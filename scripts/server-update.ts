@@ -2,6 +2,7 @@ import { resolve } from "node:path";
 import { defineCommand, type FlagsOf, runScript } from "../lib/cli/command.ts";
 import { Busy, Failure, messageOf, UsageError } from "../lib/core/errors.ts";
 import { isSafeRef, isSha } from "../lib/core/names.ts";
+import type { Terminal } from "../lib/core/terminal.ts";
 import { askToken } from "../lib/run/lease.ts";
 import {
   desiredRepos,
@@ -18,13 +19,29 @@ import {
   openMaster,
   type Plan,
   readPlan,
-  runFanOut,
   runId,
   runLocked,
 } from "../lib/fleet/master/master.ts";
-import { checkFailedFile, showPlan, tellOutcomes, testNotify, writeFailed } from "../lib/fleet/master/messages.ts";
-import type { Outcome } from "../lib/fleet/master/rollout.ts";
-import { askFleet, checkKnown, keepStatus, showStatus } from "../lib/fleet/master/status.ts";
+import {
+  checkFailedFile,
+  outcomeLine,
+  slaves,
+  tellDrift,
+  tellOutcomes,
+  testNotify,
+  totalsLine,
+  writeFailed,
+} from "../lib/fleet/master/messages.ts";
+import { fanOut, type FanOutOptions, type Outcome } from "../lib/fleet/master/rollout.ts";
+import {
+  askFleet,
+  checkKnown,
+  type Host,
+  jsonOf,
+  keepStatus,
+  type Question,
+  rowsOf,
+} from "../lib/fleet/master/status.ts";
 import { checkBase } from "../lib/fleet/remote.ts";
 import { checkRepo } from "../lib/fleet/settings.ts";
 import { keygen } from "./server-update-commands.ts";
@@ -210,6 +227,119 @@ async function convergeRepo(repo: string, flags: Flags, master: Master): Promise
     await keepStatus(repo, list, await askFleet(repo, targets, {}, master), terminal);
   await tellOutcomes(repo, all, master);
   return isListed && !isStopped && all.every(({ ok }) => ok);
+}
+
+/** `--dry-run`: which slaves would be asked, and in which step. */
+function showPlan({ targets, batches }: Pick<Plan, "targets" | "batches">, jobs: number, terminal: Terminal): number {
+  let start = 0;
+  for (const [step, end] of batches.entries()) {
+    if (batches.length > 1) terminal.print(`step ${step + 1}: ${end - start} of ${targets.length}`);
+    for (const { name, url } of targets.slice(start, end)) {
+      terminal.print(url.href);
+      terminal.printJson({ target: name, url: url.href, step: step + 1 });
+    }
+    start = end;
+  }
+  terminal.note(`${slaves(targets.length)} would be asked, at most ${jobs} at once; nothing was sent`);
+  return 0;
+}
+
+/** Fan out, with progress, and show what became of it. */
+async function runFanOut(
+  repo: string,
+  targets: Plan["targets"],
+  { flags, transportFor, terminal, signal }: Master,
+  options: Pick<FanOutOptions, "sha" | "branch" | "orderFor" | "wait" | "batches" | "maxFailures"> & {
+    onlyOthers?: boolean;
+  },
+): Promise<Outcome[]> {
+  const started = performance.now();
+  const progress = terminal.progress({ label: `update ${repo}`, total: targets.length });
+  let failed = 0;
+  try {
+    const outcomes = await fanOut(targets, {
+      ...{ ...options, transportFor, repo, signal, jobs: flags.jobs },
+      waitLimit: flags["wait-limit"],
+      pause: flags.pause,
+      onOutcome(outcome) {
+        if (!outcome.ok) failed += 1;
+        terminal.printJson(outcomeLine(repo, outcome));
+        progress.add(1, failed > 0 ? `${failed} failed` : undefined);
+      },
+      onStep: (asked) =>
+        terminal.note(`${asked} of ${targets.length} asked, ${failed} failed; going on in ${flags.pause / 1000} s`),
+    });
+    progress.end();
+    for (const outcome of outcomes) if (outcome.skipped) terminal.printJson(outcomeLine(repo, outcome));
+    printOutcomes(outcomes, (performance.now() - started) / 1000, terminal);
+    return outcomes;
+  } finally {
+    progress.end();
+  }
+}
+
+/** A table of those that took it, below it those that did not, whose reasons are long, and a line of the whole. */
+function printOutcomes(outcomes: readonly Outcome[], seconds: number, terminal: Terminal): void {
+  if (terminal.json) return;
+  const { paint } = terminal;
+  const width = Math.max(...outcomes.map(({ target }) => target.name.length));
+  const rows = outcomes
+    .filter(({ ok }) => ok)
+    .map(({ target, answer, sha, seconds: took }) => [
+      target.name.padEnd(width),
+      paint.green(answer),
+      sha?.slice(0, 12) ?? "",
+      took.toFixed(1),
+    ]);
+  const header = ["SLAVE", "ANSWER", "COMMIT", "SECONDS"];
+  if (rows.length > 0) for (const line of terminal.table(rows, { header, right: [3] })) terminal.print(line);
+  for (const { target, ok, answer } of outcomes)
+    if (!ok) terminal.print(`${target.name.padEnd(width)}  ${paint.red(`FAILED: ${answer}`)}`);
+  terminal.print(totalsLine(outcomes, seconds));
+}
+
+/**
+ * Ask all, and show which differ: from `--sha`, else from what the last run set, else from what most serve.
+ * @param repo undefined: all repos, and the machines
+ * @returns 0, or 1 when one differs or cannot be asked
+ */
+async function showStatus(
+  repo: string | undefined,
+  targets: Plan["targets"],
+  question: Question,
+  master: Master,
+): Promise<number> {
+  const { flags, terminal } = master;
+  const label = repo === undefined ? "status" : `status of ${repo}`;
+  const progress = terminal.progress({ label, total: targets.length });
+  const hosts = await askFleet(repo, targets, question, master, () => progress.add(1));
+  progress.end();
+  // a name that nobody knows is a typing mistake, and none of the page's repos
+  const isKnown = repo === undefined || hosts.some(({ wanted }) => wanted !== undefined);
+  if (flags.list !== "-" && isKnown) await keepStatus(repo, flags.list, hosts, terminal);
+  for (const host of hosts) terminal.printJson(jsonOf(host, repo));
+  if (!terminal.json) printStatus(repo, hosts, terminal);
+  const bad = hosts.filter(({ isGood }) => !isGood);
+  const differing = bad.flatMap((host) => rowsOf(host, repo).map((row) => row.join(" ")));
+  await tellDrift(repo, { asked: hosts.length, differing }, master);
+  return bad.length === 0 ? 0 : 1;
+}
+
+function printStatus(repo: string | undefined, hosts: readonly Host[], terminal: Terminal): void {
+  const machine = ["BOATYARD", "NODE", "GIT", "FREE", "UP"];
+  const header = [
+    ...["SLAVE", ...(repo === undefined ? ["REPO"] : []), "COMMIT", "BRANCH", "SINCE"],
+    ...[...(repo === undefined ? machine : []), ""],
+  ];
+  const rows = hosts.flatMap((host) => rowsOf(host, repo));
+  for (const row of rows) row.push(terminal.paint.red(row.pop() ?? ""));
+  for (const line of terminal.table(rows, { header })) terminal.print(line);
+  const good = hosts.filter(({ isGood }) => isGood).length;
+  const [of, others] = [`${good} of ${hosts.length}`, hosts.length - good];
+  if (repo === undefined) return terminal.print(`${of} are as they should be, ${others} are not`);
+  const [only, ...more] = new Set(hosts.map(({ wanted }) => wanted));
+  const what = more.length > 0 ? "what they should" : (only ?? "anything");
+  terminal.print(`${of} serve ${what}, ${others} do not`);
 }
 
 /** @throws {UsageError} */

@@ -38,7 +38,10 @@ export async function resolveCommit(
     return await askRemote(repo, { branch, base }, signal);
   } catch (error) {
     if (error instanceof UsageError) throw error;
-    const hint = error instanceof RemoteLacks ? "" : "; name the right --base, or the commit by --sha";
+    const hint =
+      error instanceof RemoteLacks
+        ? ""
+        : "; name the right --base, or, of a repo that slaves serve, the commit by --sha";
     throw new Failure(`the commit of ${repo} is not known: ${messageOf(error)}${hint}`);
   }
 }
@@ -53,7 +56,7 @@ export async function askRemote(
   { branch, base }: Omit<CommitOptions, "sha">,
   signal: AbortSignal,
 ): Promise<Commit> {
-  const url = `${needBase(base, "or set SERVER_UPDATE_BASE; or name the commit by --sha")}/${repo}.git`;
+  const url = `${needBase(base, "or set SERVER_UPDATE_BASE")}/${repo}.git`;
   try {
     return await askTip({ url, options: { signal, timeout: 60_000 } }, branch);
   } catch (error) {

@@ -14,8 +14,8 @@ import { type BusTransport, busTransport, isOnBus, readBus } from "./bus-transpo
 import { type Desired, desiredFor, type DesiredState, desiredState, stateFolder } from "./desired-state.ts";
 import { httpTransport } from "./http-transport.ts";
 import { amountOf, chooseTargets, parseList, planBatches, type Target } from "./list.ts";
-import { outcomeLine, printOutcomes, readMessageTargets } from "./messages.ts";
-import { fanOut, type FanOutOptions, type Outcome, type Transport } from "./rollout.ts";
+import { readMessageTargets } from "./messages.ts";
+import type { Transport } from "./rollout.ts";
 
 /** What server-update does: lists, keys, the lock, the transports, the fan-out. */
 
@@ -204,40 +204,6 @@ function ignore(): void {}
 export function runId(): string {
   const { HOOK_RUN = "" } = process.env;
   return isRunId(HOOK_RUN) ? HOOK_RUN : newRunId();
-}
-
-/** Fan out, with progress, and show what became of it. */
-export async function runFanOut(
-  repo: string,
-  targets: readonly Target[],
-  { flags, transportFor, terminal, signal }: Master,
-  options: Pick<FanOutOptions, "sha" | "branch" | "orderFor" | "wait" | "batches" | "maxFailures"> & {
-    onlyOthers?: boolean;
-  },
-): Promise<Outcome[]> {
-  const started = performance.now();
-  const progress = terminal.progress({ label: `update ${repo}`, total: targets.length });
-  let failed = 0;
-  try {
-    const outcomes = await fanOut(targets, {
-      ...{ ...options, transportFor, repo, signal, jobs: flags.jobs },
-      waitLimit: flags["wait-limit"],
-      pause: flags.pause,
-      onOutcome(outcome) {
-        if (!outcome.ok) failed += 1;
-        terminal.printJson(outcomeLine(repo, outcome));
-        progress.add(1, failed > 0 ? `${failed} failed` : undefined);
-      },
-      onStep: (asked) =>
-        terminal.note(`${asked} of ${targets.length} asked, ${failed} failed; going on in ${flags.pause / 1000} s`),
-    });
-    progress.end();
-    for (const outcome of outcomes) if (outcome.skipped) terminal.printJson(outcomeLine(repo, outcome));
-    printOutcomes(outcomes, (performance.now() - started) / 1000, terminal);
-    return outcomes;
-  } finally {
-    progress.end();
-  }
 }
 
 /** What each slave should serve, of the lists that there still are; each slave once. */

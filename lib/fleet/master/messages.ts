@@ -7,29 +7,10 @@ import { newRunId } from "../../core/id.ts";
 import { exists, makeFolder, writeAtomic } from "../../files/files.ts";
 import type { Target as MessageTarget, Notice } from "../../notify/notify.ts";
 import type { Outcome } from "./rollout.ts";
-import { lineOf, type Target } from "./list.ts";
+import { lineOf } from "./list.ts";
 import { stateFolder } from "./desired-state.ts";
 
-/** What is told of a run: its plan, a table, the list of those that failed, and messages to people. */
-
-/** `--dry-run`: which slaves would be asked, and in which step. */
-export function showPlan(
-  { targets, batches }: { targets: readonly Target[]; batches: readonly number[] },
-  jobs: number,
-  terminal: Terminal,
-): number {
-  let start = 0;
-  for (const [step, end] of batches.entries()) {
-    if (batches.length > 1) terminal.print(`step ${step + 1}: ${end - start} of ${targets.length}`);
-    for (const { name, url } of targets.slice(start, end)) {
-      terminal.print(url.href);
-      terminal.printJson({ target: name, url: url.href, step: step + 1 });
-    }
-    start = end;
-  }
-  terminal.note(`${slaves(targets.length)} would be asked, at most ${jobs} at once; nothing was sent`);
-  return 0;
-}
+/** What is told of a run: a line a slave, the list of those that failed, and messages to people. */
 
 /** One slave as `--json` shows it. */
 export function outcomeLine(repo: string, { target, ok, before, sha, seconds, error, skipped }: Outcome) {
@@ -38,28 +19,8 @@ export function outcomeLine(repo: string, { target, ok, before, sha, seconds, er
   return skipped ? { ...line, skipped } : line;
 }
 
-/** A table of those that took it, below it those that did not, whose reasons are long, and a line of the whole. */
-export function printOutcomes(outcomes: readonly Outcome[], seconds: number, terminal: Terminal): void {
-  if (terminal.json) return;
-  const { paint } = terminal;
-  const width = Math.max(...outcomes.map(({ target }) => target.name.length));
-  const rows = outcomes
-    .filter(({ ok }) => ok)
-    .map(({ target, answer, sha, seconds: took }) => [
-      target.name.padEnd(width),
-      paint.green(answer),
-      sha?.slice(0, 12) ?? "",
-      took.toFixed(1),
-    ]);
-  const header = ["SLAVE", "ANSWER", "COMMIT", "SECONDS"];
-  if (rows.length > 0) for (const line of terminal.table(rows, { header, right: [3] })) terminal.print(line);
-  for (const { target, ok, answer } of outcomes)
-    if (!ok) terminal.print(`${target.name.padEnd(width)}  ${paint.red(`FAILED: ${answer}`)}`);
-  terminal.print(totalsLine(outcomes, seconds));
-}
-
 /** `5 slaves: 4 ok, 1 failed; at 1a2b3c…; 2.1 s`. */
-function totalsLine(outcomes: readonly Outcome[], seconds: number): string {
+export function totalsLine(outcomes: readonly Outcome[], seconds: number): string {
   const ok = outcomes.filter((outcome) => outcome.ok);
   const skipped = outcomes.filter((outcome) => outcome.skipped).length;
   const words = [`${ok.length} ok`, `${outcomes.length - ok.length - skipped} failed`];

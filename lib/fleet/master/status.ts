@@ -7,13 +7,12 @@ import { isAllowed } from "../settings.ts";
 import { askRemote, desiredFor, desiredRepos, desiredState, pushedCommit, writeStatus } from "./desired-state.ts";
 import type { Target } from "./list.ts";
 import { listsOf, type Master } from "./master.ts";
-import { tellDrift } from "./messages.ts";
 import { atOnce, type Commit } from "./rollout.ts";
 
 /** What every slave serves, and should serve: asked, compared, shown by `--status`, kept for hook-server's page. */
 
 /** What a slave said, beside what it should say. */
-interface Host {
+export interface Host {
   target: Target;
   /** Undefined: it could not be asked. */
   report: Report | undefined;
@@ -25,40 +24,14 @@ interface Host {
 }
 
 /** What is asked, and what is compared with. */
-interface Question {
+export interface Question {
   verify?: boolean;
   /** Instead of what the last run set. */
   commit?: Commit | undefined;
 }
 
-/**
- * Ask all, and show which differ: from `--sha`, else from what the last run set, else from what most serve.
- * @param repo undefined: all repos, and the machines
- * @returns 0, or 1 when one differs or cannot be asked
- */
-export async function showStatus(
-  repo: string | undefined,
-  targets: readonly Target[],
-  question: Question,
-  master: Master,
-): Promise<number> {
-  const { flags, terminal } = master;
-  const label = repo === undefined ? "status" : `status of ${repo}`;
-  const progress = terminal.progress({ label, total: targets.length });
-  const hosts = await askFleet(repo, targets, question, master, () => progress.add(1));
-  progress.end();
-  // a name that nobody knows is a typing mistake, and none of the page's repos
-  const isKnown = repo === undefined || hosts.some(({ wanted }) => wanted !== undefined);
-  if (flags.list !== "-" && isKnown) await keepStatus(repo, flags.list, hosts, terminal);
-  for (const host of hosts) terminal.printJson(jsonOf(host, repo));
-  if (!terminal.json) printStatus(repo, hosts, terminal);
-  const bad = hosts.filter(({ isGood }) => !isGood);
-  const differing = bad.flatMap((host) => rowsOf(host, repo).map((row) => row.join(" ")));
-  await tellDrift(repo, { asked: hosts.length, differing }, master);
-  return bad.length === 0 ? 0 : 1;
-}
-
-function jsonOf({ target, repos, report, error, isGood: ok }: Host, repo: string | undefined) {
+/** What `--json` shows of a slave. */
+export function jsonOf({ target, repos, report, error, isGood: ok }: Host, repo: string | undefined) {
   const shown = repos.map(({ served, drift }) => ({ ...served, order: undefined, ok: drift === "" }));
   if (repo === undefined) {
     const { name, boatyard, node, git, free, uptime } = report ?? {};
@@ -69,25 +42,8 @@ function jsonOf({ target, repos, report, error, isGood: ok }: Host, repo: string
   return { target: target.name, ok, ...one, error: error ?? one.error };
 }
 
-function printStatus(repo: string | undefined, hosts: readonly Host[], terminal: Terminal): void {
-  const machine = ["BOATYARD", "NODE", "GIT", "FREE", "UP"];
-  const header = [
-    ...["SLAVE", ...(repo === undefined ? ["REPO"] : []), "COMMIT", "BRANCH", "SINCE"],
-    ...[...(repo === undefined ? machine : []), ""],
-  ];
-  const rows = hosts.flatMap((host) => rowsOf(host, repo));
-  for (const row of rows) row.push(terminal.paint.red(row.pop() ?? ""));
-  for (const line of terminal.table(rows, { header })) terminal.print(line);
-  const good = hosts.filter(({ isGood }) => isGood).length;
-  const [of, others] = [`${good} of ${hosts.length}`, hosts.length - good];
-  if (repo === undefined) return terminal.print(`${of} are as they should be, ${others} are not`);
-  const [only, ...more] = new Set(hosts.map(({ wanted }) => wanted));
-  const what = more.length > 0 ? "what they should" : (only ?? "anything");
-  terminal.print(`${of} serve ${what}, ${others} do not`);
-}
-
-/** The last word of each row is what is wrong. */
-function rowsOf({ target, repos, error, report }: Host, repo: string | undefined): string[][] {
+/** Its rows of the table; the last word of each is what is wrong. */
+export function rowsOf({ target, repos, error, report }: Host, repo: string | undefined): string[][] {
   if (error !== undefined) {
     const empty = Array.from({ length: repo === undefined ? 9 : 3 }, () => "");
     return [[target.name, ...empty, `FAILED: ${error}`]];
