@@ -7,23 +7,27 @@ import { stripVTControlCharacters } from "node:util";
 
 /** The surest first: a line of an earlier form counts more than one of a later form above it. */
 const forms: readonly RegExp[] = [
+  // what a compiler's or runner's last word only sums up
+  /\bpanicked at\b|: undefined reference to /,
   // an error by its name: Node, Python, Java, TypeScript, Rust, gcc
   /\b(?!\d)\w*(?:Error|Exception)(?: \[\w+\])?: \S|\berror TS\d+:|^error(?:\[E\d+\])?: \S|: (?:fatal )?error: \S/,
-  /^E {2,}\S|\bpanicked at\b|^fatal: \S|^npm (?:ERR!|error) \S|^ ?ERR_PNPM_\w+|^YN\d{4}: .*\berror\b/,
+  /^E {2,}\S|^fatal: \S|^npm (?:ERR!|error) (?!code )\S|^ ?ERR_PNPM_\w+|^YN\d{4}: .*\berror\b/,
   // a test that failed
   /^\s*(?:not ok \d+|--- FAIL: |FAIL(?:ED)? \S|[✗✖✘●×] \S)|^\s*\d+\) \S|\b[1-9]\d* (?:failing|failed)\b/,
   // what the system refused
   /\b(?:ECONN\w+|ENOENT|EACCES|EADDRINUSE|ENOSPC|ETIMEDOUT|ENOTFOUND)\b|No space left on device/,
-  /\b(?:command not found|not found$|No such file or directory|Permission denied|Segmentation fault|Killed$)/,
+  /\b(?:command not found|not found$|No such file or directory|Permission denied|Segmentation fault)/,
+  /(?:^|line \d+: +\d+ )Killed\b/,
   // a linter's row, make's last word
   /^\s*\d+:\d+\s+error\b|^make(?:\[\d+\])?: \*\*\* /,
-  /\b(?:error|failed|failure|fatal|cannot|exception)\b/i,
+  // a word alone: in no path, no name
+  /(?<![\w/.-])(?:error|failed|failure|fatal|cannot|exception)(?![\w/.-])/i,
 ];
 
-/** What only looks like one. */
+/** What only looks like one: also a test that passed, and a line of source that a compiler shows. */
 const harmless = new RegExp(
   String.raw`\b(?:0|no) (?:errors?|fail(?:ed|ing|ures?)|problems?)\b|\b(?:errors?|failed|failures?):? 0\b|` +
-    String.raw`error-free|\bwarning\b`,
+    String.raw`error-free|nothing failed|\bwarning\b|^\s*[✔✓√] |^\s*\d+ \| |^# Subtest: |^ok \d+ `,
   "i",
 );
 
