@@ -44,6 +44,7 @@ test("a tag becomes a signed archive that launchfit installs; other platforms' l
     "app-updates/VERSION",
     "app-updates/VERSION.sig",
     "app-updates/my-app-1.0.tar.gz",
+    "app-updates/my-app-1.0.tar.gz.index",
     "app-updates/my-app-1.0.tar.gz.sig",
   ]);
   const windows = ["--app", "my-app", "--version", "1.0", "--platform", "windows"];
