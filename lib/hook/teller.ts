@@ -6,8 +6,8 @@ import { messageOf } from "../core/errors.ts";
 import { $, commandFailure } from "../exec/exec.ts";
 import { parseLine } from "../log/format.ts";
 import { lastLines } from "../log/tail.ts";
-import { Notifier } from "../notify/notify.ts";
-import { Statuses } from "../statuses/statuses.ts";
+import { Outbox, type OutboxTarget } from "../notify/notify.ts";
+import { statusItem, statusTarget } from "../statuses/statuses.ts";
 import type { RepoConfig, Settings } from "./config/config.ts";
 import { hasEnded, type Records, type RunFacts, type RunRecord, type Telling } from "./runs/records.ts";
 import { afterCommand } from "./runs/run-command.ts";
@@ -21,32 +21,26 @@ interface TellerParts {
   log: ServerLog;
 }
 
-/** Milliseconds until a message that could not be kept is handed over again. */
+/** Milliseconds until an end that could not be handed over is handed over again. */
 const retryDelay = 30_000;
 
 /**
- * Tells what becomes of runs: commit statuses at their forges, messages to people, and the commands that are told of a
- * failure or a change. All of it out of the way of runs. Who is still to be told of an end stands in the run's record,
- * written with the end itself, until they were: a crash loses nothing.
+ * Tells what becomes of runs, by the outbox: commit statuses at their forges, messages to people, and the commands that
+ * are told of a failure or a change. Who is to be told of an end is written with the end itself, and struck out when
+ * the outbox has it: a crash loses nothing.
  */
 export class Teller {
   readonly #parts: TellerParts;
-  readonly #notifier: Notifier;
-  readonly #statuses: Statuses;
+  readonly #outbox: Outbox;
   readonly #abort = new AbortController();
   /** The repos of which the log says that they get no statuses. */
   readonly #withoutForge = new Set<string>();
-  /** The runs whose end is being told. */
-  readonly #telling = new Set<string>();
-  /** Ends are handed over one after the other: what a failure means depends on the one before. */
+  /** One after the other: what a failure means depends on the one before, and a commit's newest state comes last. */
   #handing: Promise<void> = Promise.resolve();
-  #saving: Promise<void> = Promise.resolve();
 
-  private constructor(parts: TellerParts, notifier: Notifier, mask: Mask) {
+  private constructor(parts: TellerParts, outbox: Outbox) {
     this.#parts = parts;
-    this.#notifier = notifier;
-    const log = (text: string) => parts.log.warn(text);
-    this.#statuses = new Statuses({ forges: parts.settings.config.forges, mask, log });
+    this.#outbox = outbox;
   }
 
   /** Open what a former server left in the state folder. */
@@ -56,13 +50,9 @@ export class Teller {
     const mask: Mask = Object.assign((text: string) => settings.mask(text), {
       spans: (text: string) => settings.mask.spans(text),
     });
-    const notifier = await Notifier.open({
-      folder: join(settings.config.state, "notify"),
-      targets: settings.config.targets,
-      mask,
-      log: (text) => log.warn(text),
-    });
-    return new Teller(parts, notifier, mask);
+    const folder = join(settings.config.state, "notify");
+    const options = { folder, mask, log: (text: string) => log.warn(text), targets: settings.config.targets };
+    return new Teller(parts, await Outbox.open(options, otherTargets(parts)));
   }
 
   /** Who is to be told of a run's end: for its record, in the same write as the end. */
@@ -79,26 +69,21 @@ export class Teller {
 
   /** A run waits or is under way. */
   progress(record: RunRecord): void {
-    if (!hasEnded(record.state)) this.setStatus(record, () => {});
+    if (hasEnded(record.state)) return;
+    const put = this.status(record, false);
+    if (put) this.#handing = this.#handing.then(put).catch((error: unknown) => this.#parts.log.bug(error));
   }
 
-  /** A run has ended, and its record on disk says who is to be told. */
+  /** A run has ended, and its record says who is to be told. Handed over again and again while the disk is full. */
   ended(record: RunRecord | undefined): void {
-    if (!record?.tell?.length || this.#telling.has(record.id)) return;
-    this.#telling.add(record.id);
-    if (record.tell.includes("status")) this.setStatus(record, () => void this.told(record.id, "status"));
-    this.hand(record);
-  }
-
-  /** Hand a run's end over, again and again: on a full disk, say, what is still to be told stands in its record. */
-  private hand(record: RunRecord): void {
+    if (!record?.tell?.length) return;
     const { signal } = this.#abort;
     this.#handing = this.#handing
       .then(() => this.handOver(record))
       .catch((error: unknown) => {
         this.#parts.log.warn(`telling of run ${record.id}: ${messageOf(error)}; tried again`);
         sleep(retryDelay, undefined, { signal }).then(
-          () => this.hand(record),
+          () => this.ended(record),
           () => {},
         );
       });
@@ -108,24 +93,20 @@ export class Teller {
   start(): void {
     const untold = [...this.#parts.records.all()].filter(({ tell }) => tell?.length);
     for (const record of untold.sort((a, b) => (a.ended ?? "").localeCompare(b.ended ?? ""))) this.ended(record);
-    void this.#handing.then(() => this.#notifier.start());
+    void this.#handing.then(() => this.#outbox.start());
   }
 
   /** Apply a configuration that was replaced. */
   async reload(): Promise<void> {
-    const { forges, targets } = this.#parts.settings.config;
     this.#withoutForge.clear();
-    this.#statuses.setForges(forges);
-    await this.#notifier.setTargets(targets);
+    await this.#outbox.setTargets(this.#parts.settings.config.targets, otherTargets(this.#parts));
   }
 
   /** Stop telling. What was not told stays on disk for the next server. */
   async close(): Promise<void> {
     this.#abort.abort();
-    this.#statuses.close();
     await this.#handing;
-    await this.#notifier.close();
-    await this.#saving;
+    await this.#outbox.close();
   }
 
   private repoOf({ repo }: RunFacts): RepoConfig | undefined {
@@ -142,79 +123,68 @@ export class Teller {
     return host;
   }
 
-  private setStatus(record: RunRecord, onSettled: () => void): void {
-    const { url } = this.#parts.settings.config;
+  /** Puts the state that a run has now into the outbox; undefined where no forge is told. */
+  private status(record: RunRecord, keep: boolean): (() => Promise<void>) | undefined {
+    const { config, mask } = this.#parts.settings;
     const host = this.hostOf(record);
-    if (host === undefined) return onSettled();
-    const context = "boatyard";
-    const status = statusOf(record, { url, context });
-    if (!status) return onSettled();
-    const since = Date.parse(record.ended ?? "") || Date.now();
-    const description = cleanLine(this.#parts.settings.mask(status.description));
-    this.#statuses.set(host, record.id, { ...status, description }, { since, onSettled });
+    const status = host === undefined ? undefined : statusOf(record, { url: config.url, context: "boatyard" });
+    if (host === undefined || !status) return undefined;
+    const description = cleanLine(mask(status.description));
+    const item = statusItem({ ...status, description });
+    return () => this.#outbox.put(`status ${host}`, item, { keep });
   }
 
-  /** Give the message to the notifier, which keeps it from then on, and start the commands. */
   private async handOver(record: RunRecord): Promise<void> {
-    const { records, settings } = this.#parts;
-    if (record.tell?.includes("message")) {
-      const part = record.state === "failed" ? failedStage(record.stages) : undefined;
-      const printed = await lastLines(records.path(record.id, "log"), part);
-      const lines = printed.filter((line) => parseLine(line)?.stage !== "hook-server");
-      const { url } = settings.config;
-      const { change } = await this.#notifier.tell(noticeOf(record, { url, lines }));
-      record.change = change;
-      await this.told(record.id, "message");
-    }
-    if (record.tell?.includes("commands"))
-      // they may take their time, and hold up neither other messages nor other runs
-      void this.runCommands(record).catch((error: unknown) => this.#parts.log.bug(error));
-  }
-
-  private async runCommands(record: RunRecord): Promise<void> {
-    const repo = this.repoOf(record);
-    const { onFailure = [], onChange = [] } = repo ?? {};
-    const commands = [
-      ...(record.state === "failed" ? onFailure.map((text) => ["on_failure", text] as const) : []),
-      ...(record.change === undefined ? [] : onChange.map((text) => ["on_change", text] as const)),
-    ];
-    for (const [name, text] of commands) {
-      if (!repo || this.#abort.signal.aborted) return;
-      await this.runCommand(name, text, repo, record);
-    }
-    if (!this.#abort.signal.aborted) await this.told(record.id, "commands");
-  }
-
-  private async runCommand(name: string, text: string, repo: RepoConfig, record: RunRecord): Promise<void> {
     const { records, settings, log } = this.#parts;
-    const logFile = records.path(record.id, "log");
-    const more = endVariables(record, { url: settings.config.url, logFile });
-    const payloadFile = records.path(record.id, "hook-payload.json");
+    const { id, repo, tell } = record;
+    if (!tell) return;
+    if (tell.includes("status")) await this.status(record, true)?.();
+    if (tell.includes("message")) {
+      const part = record.state === "failed" ? failedStage(record.stages) : undefined;
+      const printed = await lastLines(records.path(id, "log"), part);
+      const lines = printed.filter((line) => parseLine(line)?.stage !== "hook-server");
+      const { change } = await this.#outbox.tell(noticeOf(record, { url: settings.config.url, lines }));
+      record.change = change;
+    }
+    const item = { key: id, about: `run ${id}`, repo, message: { run: id } };
+    if (tell.includes("commands")) await this.#outbox.put(`commands ${repo}`, item);
+    delete record.tell;
+    // to tell again what was told is better than to wait for the disk each time
+    await records
+      .save(record, { durable: false })
+      .catch((error: unknown) => log.warn(`run ${id}: ${messageOf(error)}; it may be told twice`));
+  }
+}
+
+/** Besides people: the forges, and the commands of each repo. */
+function otherTargets(parts: TellerParts): OutboxTarget[] {
+  const { forges, repos } = parts.settings.config;
+  const commands = [...repos.values()].map(
+    (repo): OutboxTarget<{ run: string }> => ({
+      ...{ id: `commands ${repo.name}`, name: `commands of ${repo.name}`, limit: 2 ** 31 - 1 },
+      send: async ([{ run } = { run: "" }], signal) => await runCommands(parts, repo, run, signal),
+    }),
+  );
+  return [...forges.map(statusTarget), ...commands];
+}
+
+/** on_failure and on_change. One that fails is in the log, and not tried again. */
+async function runCommands({ records, settings, log }: TellerParts, repo: RepoConfig, id: string, signal: AbortSignal) {
+  const record = records.get(id);
+  if (!record) return;
+  const commands = [
+    ...(record.state === "failed" ? repo.onFailure.map((text) => ["on_failure", text] as const) : []),
+    ...(record.change === undefined ? [] : repo.onChange.map((text) => ["on_change", text] as const)),
+  ];
+  const more = endVariables(record, { url: settings.config.url, logFile: records.path(id, "log") });
+  const payloadFile = records.path(id, "hook-payload.json");
+  for (const [name, text] of commands) {
     const { argv, env } = afterCommand(text, repo, record, { payloadFile, more });
-    const output = await $({
-      ...{ cwd: "/", env, timeout: repo.timeout, signal: this.#abort.signal, nothrow: true },
-    })`${argv}`;
-    if (output.ok || this.#abort.signal.aborted) return;
+    const output = await $({ cwd: "/", env, timeout: repo.timeout, signal, nothrow: true })`${argv}`;
+    if (signal.aborted) throw new Error("it was stopped");
+    if (output.ok) continue;
     const said = output.stderr.trim().split("\n").at(-1)?.slice(0, 200) ?? "";
     const why = commandFailure(output)?.timedOut ? "took too long" : `exit ${output.exitCode}`;
-    log.warn(`${name} of run ${record.id}: ${why}${said === "" ? "" : `: ${said}`}`);
-  }
-
-  /** Somebody was told: the record says so from now on. One write after the other, the newest last. */
-  private told(id: string, what: Telling): Promise<void> {
-    this.#saving = this.#saving.then(async () => {
-      const record = this.#parts.records.get(id);
-      if (!record?.tell) return;
-      record.tell = record.tell.filter((each) => each !== what);
-      if (record.tell.length === 0) {
-        delete record.tell;
-        this.#telling.delete(id);
-      }
-      // to tell again what was told is better than to wait for the disk each time
-      await this.#parts.records
-        .save(record, { durable: false })
-        .catch((error: unknown) => this.#parts.log.warn(`run ${id}: ${messageOf(error)}; it may be told twice`));
-    });
-    return this.#saving;
+    log.warn(`${name} of run ${id}: ${why}${said === "" ? "" : `: ${said}`}`);
   }
 }

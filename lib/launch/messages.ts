@@ -2,7 +2,7 @@ import { join, resolve } from "node:path";
 import { createMask } from "../core/mask.ts";
 import { messageOf, UsageError } from "../core/errors.ts";
 import { exists } from "../files/files.ts";
-import { type Notice, Notifier, type SampleResult, sendSamples, type Target } from "../notify/notify.ts";
+import { type Notice, Outbox, type SampleResult, sendSamples, type Target } from "../notify/notify.ts";
 import { readNotifyTargets } from "./config.ts";
 import { ownDirectory } from "./deploy-directory.ts";
 import type { Releases } from "./releases.ts";
@@ -27,7 +27,7 @@ export class Messages {
   readonly #isRunning: boolean;
   /** Of the targets as they are now. */
   #secrets = createMask([]);
-  #notifier: Notifier | undefined;
+  #outbox: Outbox | undefined;
   #isClosed = false;
   /** The last mistake that was said. */
   #trouble: string | undefined;
@@ -44,7 +44,7 @@ export class Messages {
   static async open({ isRunning, ...options }: MessagesOptions & { isRunning: boolean }): Promise<Messages> {
     const messages = new Messages(options, isRunning);
     if (await exists(folderOf(options.releases)))
-      await messages.notifier().catch((error: unknown) => messages.say(error));
+      await messages.outbox().catch((error: unknown) => messages.say(error));
     return messages;
   }
 
@@ -52,8 +52,8 @@ export class Messages {
   async close(limit: number): Promise<void> {
     this.#isClosed = true;
     try {
-      await this.#notifier?.flush(limit);
-      await this.#notifier?.close();
+      await this.#outbox?.flush(limit);
+      await this.#outbox?.close();
     } catch (error) {
       this.say(error);
     }
@@ -65,10 +65,10 @@ export class Messages {
     if (this.#isClosed) return;
     try {
       const notices = noticesOf(await releases.app(), before, after);
-      const notifier = notices.length === 0 ? undefined : await this.notifier();
+      const outbox = notices.length === 0 ? undefined : await this.outbox();
       for (const notice of notices) {
         const tail = notice.outcome === "failed" ? await lines(logLines) : [];
-        await notifier?.tell({ ...notice, lines: tail });
+        await outbox?.tell({ ...notice, lines: tail });
       }
     } catch (error) {
       this.say(error);
@@ -76,26 +76,26 @@ export class Messages {
   }
 
   /** With the targets as they are configured now; undefined when there never were any. */
-  private async notifier(): Promise<Notifier | undefined> {
+  private async outbox(): Promise<Outbox | undefined> {
     const { releases, log } = this.#options;
     let targets: Target[];
     try {
       targets = await readNotifyTargets(releases.deploy.path);
     } catch (error) {
       this.say(error);
-      return this.#notifier;
+      return this.#outbox;
     }
     this.#trouble = undefined;
     this.#secrets = createMask(targets.flatMap(({ secrets }) => secrets));
-    if (this.#notifier) await this.#notifier.setTargets(targets);
+    if (this.#outbox) await this.#outbox.setTargets(targets);
     else if (targets.length > 0) {
       const mask = Object.assign((text: string) => this.#secrets(text), {
         spans: (text: string) => this.#secrets.spans(text),
       });
-      this.#notifier = await Notifier.open({ folder: folderOf(releases), targets, mask, log });
-      if (this.#isRunning) this.#notifier.start();
+      this.#outbox = await Outbox.open({ folder: folderOf(releases), targets, mask, log });
+      if (this.#isRunning) this.#outbox.start();
     }
-    return this.#notifier;
+    return this.#outbox;
   }
 
   private say(error: unknown): void {

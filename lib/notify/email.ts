@@ -106,7 +106,7 @@ export function mailOf(message: Message, { from, to }: Addresses) {
     to,
     subject: cut(titleOf(message), 200),
     text: plainText(message),
-    date: newest.at,
+    date: new Date(newest.at),
     messageId: `<${id}@${host}>`,
     headers: { "Auto-Submitted": "auto-generated", "X-Auto-Response-Suppress": "All" },
     envelope: { from, to },

@@ -28,7 +28,7 @@ export function composeMessage(all: readonly Told[]): Message {
   const newest = all.at(-1) as Told;
   const id = shortHash(JSON.stringify(all.map((each) => each.id)));
   const { stage, outcome } = newest;
-  const names = [...new Set(all.map(({ subject }) => subject))];
+  const names = namesOf(all);
   const colon = outcome === "failed" && stage !== undefined ? `: ${stage}` : "";
   const what = outcome === "news" ? `: ${newest.what}` : colon;
   const about = all.length === 1 ? newest.subject + what : `${shortList(names, 2)}${what} (${all.length} times)`;
@@ -48,6 +48,13 @@ function headlineOf({ outcome, change }: Told): string {
   if (outcome === "failed") return change === "broken" ? "FAILED" : "STILL FAILING";
   if (outcome === "news") return "NEWS";
   return change === "fixed" ? "OK again" : "OK";
+}
+
+/** The subjects, the first of each repo before all others: the many branches of one hide no other repo. */
+function namesOf(all: readonly Told[]): string[] {
+  const first = new Map<string, string>();
+  for (const { subject, repo = subject } of all) if (!first.has(repo)) first.set(repo, subject);
+  return [...new Set([...first.values(), ...all.map(({ subject }) => subject)])];
 }
 
 function factsOf(newest: Told, all: readonly Told[], names: readonly string[]) {

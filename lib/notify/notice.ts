@@ -11,6 +11,8 @@ export interface Notice {
   readonly by: string;
   /** What it is about: `jostylr/site main`. Whether an outcome is a change is judged within one subject. */
   readonly subject: string;
+  /** Whose it is, where several have subjects: `jostylr/site`. Default: the subject. */
+  readonly repo?: string | undefined;
   /** `news`: neither broken nor healed, yet worth a message: an update was taken. */
   readonly outcome: "failed" | "ok" | "news";
   /** What happened, in a few words: `push failed`. */
@@ -76,6 +78,7 @@ export function prepare(notice: Notice, standing: Standing, mask: Mask): Told {
     ...standing,
     host: hostname(),
     subject: line(notice.subject),
+    repo: optional(notice.repo),
     what: line(notice.what),
     stage: optional(notice.stage, 80),
     reason: optional(notice.reason),
@@ -108,6 +111,14 @@ export function cut(text: string, most: number): string {
 /** What several notices have in common that one message tells together: how it ended, where, and why. */
 export function causeOf({ outcome, change, stage, reason, what }: Told): string {
   return JSON.stringify([outcome, change, stage, reason, outcome === "news" ? what : ""]);
+}
+
+/** Where room is needed: the oldest of the repo that has most, so that none pushes out another's. */
+export function oldestOfMost<T>(all: readonly T[], repoOf: (one: T) => string): T {
+  const counts = new Map<string, number>();
+  for (const each of all) counts.set(repoOf(each), (counts.get(repoOf(each)) ?? 0) + 1);
+  const most = Math.max(...counts.values());
+  return all.find((each) => counts.get(repoOf(each)) === most) as T;
 }
 
 /** A short name that stands for a text and is good as a file's name. */

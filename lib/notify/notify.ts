@@ -2,12 +2,12 @@
  * Telling people: messages by mail, webhook, ntfy or a command when something breaks or heals.
  *
  * A script reads its `notify:` list (`notifySchema` and `readTargets`, or `readNotifyFile`), tells notices: one that
- * goes on by a `Notifier`, out of its way; one that ends by `tellOnce`. Which targets get a notice is decided
+ * goes on by an `Outbox`, out of its way; one that ends by `tellOnce`. Which targets get a notice is decided
  * here, by their `when:` and by what was told of its subject before.
  */
 export type { Notice, Standing } from "./notice.ts";
 export { NotSent } from "./target.ts";
-export { Notifier, type NotifierOptions } from "./notifier.ts";
+export { type Item, Outbox, type OutboxOptions, type OutboxTarget } from "./outbox.ts";
 export {
   type SampleResult,
   sendSamples,

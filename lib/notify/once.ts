@@ -6,7 +6,7 @@ import { Busy, messageOf, UsageError } from "../core/errors.ts";
 import { acquireLock } from "../files/lock.ts";
 import { composeMessage } from "./message.ts";
 import { type Notice, prepare } from "./notice.ts";
-import { Notifier } from "./notifier.ts";
+import { Outbox } from "./outbox.ts";
 import type { Target } from "./target.ts";
 
 /** For scripts that end: build, server-update. */
@@ -30,20 +30,20 @@ export async function tellOnce(
 ): Promise<void> {
   if (targets.length === 0) return;
   const what = notices[0]?.by ?? "notify";
-  const open = () => Notifier.open({ folder, targets, mask, log });
-  const locked = async (name: string, wait: number, work: (notifier: Notifier) => Promise<void>) => {
+  const open = () => Outbox.open({ folder, targets, mask, log });
+  const locked = async (name: string, wait: number, work: (outbox: Outbox) => Promise<void>) => {
     const lock = await acquireLock(join(folder, name), { what, wait, secluded: true });
     try {
-      const notifier = await open();
-      await work(notifier);
-      await notifier.close();
+      const outbox = await open();
+      await work(outbox);
+      await outbox.close();
     } finally {
       lock.release();
     }
   };
   try {
-    await locked("lock", limit, async (notifier) => {
-      for (const notice of notices) await notifier.tell(notice);
+    await locked("lock", limit, async (outbox) => {
+      for (const notice of notices) await outbox.tell(notice);
     });
   } catch (error) {
     const about = notices.map(({ subject }) => subject).join(", ");
@@ -51,7 +51,7 @@ export async function tellOnce(
   }
   try {
     // read anew: another script may have sent it meanwhile
-    await locked("sending", limit, (notifier) => notifier.flush(limit));
+    await locked("sending", limit, (outbox) => outbox.flush(limit));
   } catch (error) {
     // whoever is sending now, or comes next, sends what waits
     if (!(error instanceof Busy)) log(`notify: ${messageOf(error)}`);

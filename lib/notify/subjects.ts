@@ -2,12 +2,13 @@ import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { systemCode } from "../core/errors.ts";
 import { writeAtomic } from "../files/files.ts";
-import type { Notice, Standing } from "./notice.ts";
+import { type Notice, oldestOfMost, type Standing } from "./notice.ts";
 
 /** What was last told of a subject. */
 interface Entry extends Standing {
   readonly id: string;
   readonly failing: boolean;
+  readonly repo?: string | undefined;
 }
 
 /** So many subjects are known: branches come and go. */
@@ -31,16 +32,17 @@ export class Subjects {
   }
 
   /** Remember a notice and what it meant. */
-  async remember({ id, subject, outcome }: Notice, standing: Standing): Promise<void> {
+  async remember({ id, subject, outcome, repo }: Notice, standing: Standing): Promise<void> {
     if (outcome === "news") return;
     const all = await this.read();
     // a subject that never failed needs no entry
     if (outcome === "ok" && all[subject] === undefined) return;
-    const entry: Entry = { id, failing: outcome === "failed", ...standing };
+    const entry: Entry = { id, failing: outcome === "failed", repo, ...standing };
     delete all[subject];
-    const [oldest] = Object.keys(all);
-    if (oldest !== undefined && Object.keys(all).length >= maxSubjects)
-      delete all[Object.keys(all).find((each) => !all[each]?.failing) ?? oldest];
+    const names = Object.keys(all);
+    const well = names.filter((each) => !all[each]?.failing);
+    if (names.length >= maxSubjects)
+      delete all[oldestOfMost(well.length > 0 ? well : names, (each) => all[each]?.repo ?? each)];
     const text = `${JSON.stringify({ ...all, [subject]: entry }, null, 2)}\n`;
     await mkdir(this.#folder, { recursive: true, mode: 0o700 });
     await writeAtomic(this.#path, text, { mode: 0o600 });

@@ -24,14 +24,21 @@ export class NotSent extends Failure {
   override name = "NotSent";
   /** No other try can succeed. */
   readonly final: boolean;
-  /** Milliseconds that the other side asks to wait. */
+  /** Milliseconds that the other side asks to wait, with all messages. */
   readonly retryAfter: number | undefined;
+  /** Milliseconds to wait with the messages of this key. */
+  readonly keyAfter: number | undefined;
   constructor(
     message: string,
-    { final = false, retryAfter }: { final?: boolean; retryAfter?: number | undefined } = {},
+    {
+      final = false,
+      retryAfter,
+      keyAfter,
+    }: { final?: boolean; retryAfter?: number | undefined; keyAfter?: number | undefined } = {},
   ) {
     super(message);
     this.final = final;
     this.retryAfter = retryAfter;
+    this.keyAfter = keyAfter;
   }
 }

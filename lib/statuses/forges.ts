@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import { type Answer, basicAuthorization, parseRetryAfter } from "../fetch/fetch.ts";
+import { NotSent } from "../notify/notify.ts";
 
 /**
  * The commit status APIs of the forges: which request a state becomes, and what an answer means. Pure. The sources are
@@ -82,11 +83,6 @@ const states: Readonly<Record<ForgeKind, States>> = {
   "bitbucket-dc": { ...bitbucketStates, cancelled: "CANCELLED", superseded: "CANCELLED" },
 };
 
-/** Whether nothing comes after a state. */
-export function isFinal(state: StatusState): boolean {
-  return state !== "waiting" && state !== "running";
-}
-
 export interface StatusRequest {
   readonly url: string;
   readonly headers: Readonly<Record<string, string>>;
@@ -160,50 +156,33 @@ function cutTo(text: string, most: number): string {
   return characters.length <= most ? text : `${characters.slice(0, most - 1).join("")}…`;
 }
 
-/** What an answer means: it is taken; another try may succeed; or no try will. */
-export type Verdict =
-  | { readonly is: "taken" }
-  | {
-      readonly is: "later";
-      readonly why: string;
-      readonly wait?: number | undefined;
-      readonly isLimit: boolean;
-    }
-  | { readonly is: "refused"; readonly why: string };
+const passing = new Set([408, 425]);
 
-const passing = new Set([408, 425, 429]);
-
-/** Take a forge's answer to a status. `now` in milliseconds. */
+/** What a forge's answer to a status means: undefined where it is taken. `now` in milliseconds. */
 export function judgeAnswer(
   kind: ForgeKind,
   { status, headers, text }: Pick<Answer, "status" | "headers" | "text">,
   now: number,
-): Verdict {
-  if (status >= 200 && status < 300) return { is: "taken" };
+): NotSent | undefined {
+  if (status >= 200 && status < 300) return undefined;
+  // a repeat of what a lost answer had taken, or of what is behind the commit already
+  if (kind === "gitlab" && status === 400 && /Cannot transition status/i.test(text)) return undefined;
   const said = text.replace(/\s+/g, " ").trim().slice(0, 200);
   const why = `it answered ${status}${said === "" ? "" : `: ${said}`}`;
-  // a repeat of what a lost answer had taken, or of what is behind the commit already
-  if (kind === "gitlab" && status === 400 && /Cannot transition status/i.test(text)) return { is: "taken" };
+  const asked = headers["retry-after"];
   // GitHub's secondary limits may come without any header that tells them from a missing right
   const isLimited =
-    headers["retry-after"] !== undefined ||
+    asked !== undefined ||
     headers["x-ratelimit-remaining"] === "0" ||
     (kind === "github" && /secondary rate limit/i.test(text));
-  const isLimit = status === 429 || (status === 403 && isLimited);
-  if (isLimit) return { is: "later", why, wait: waitAsked(headers, now), isLimit };
-  if (passing.has(status) || status >= 500 || (kind === "gitlab" && status === 409))
-    return {
-      is: "later",
-      why,
-      wait: parseRetryAfter(headers["retry-after"], now),
-      isLimit: status === 503 && headers["retry-after"] !== undefined,
-    };
-  if (status >= 300 && status < 400)
-    return {
-      is: "refused",
-      why: `it answered ${status}, a redirect, which is not followed; correct api:`,
-    };
-  return { is: "refused", why };
+  if (status === 429 || (status === 403 && isLimited)) return new NotSent(why, { retryAfter: waitAsked(headers, now) });
+  if (status === 503) return new NotSent(why, { retryAfter: parseRetryAfter(asked, now) });
+  if (passing.has(status) || status > 499 || (kind === "gitlab" && status === 409))
+    return new NotSent(why, { keyAfter: parseRetryAfter(asked, now) });
+  const isRedirect = status >= 300 && status < 400;
+  return new NotSent(isRedirect ? `it answered ${status}, a redirect, which is not followed; correct api:` : why, {
+    final: true,
+  });
 }
 
 /** Milliseconds that a forge asks to wait: a minute where it names no time (GitHub's secondary limits). */

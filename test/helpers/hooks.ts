@@ -1,6 +1,6 @@
 // A hook-server under test: its folder, signed deliveries, its runs.
 import { createHmac, randomUUID } from "node:crypto";
-import { readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { chmod, mkdir, writeFile } from "node:fs/promises";
 import { type IncomingHttpHeaders, request } from "node:http";
 import { join } from "node:path";
@@ -221,6 +221,8 @@ export async function startHooks(
 
 /** Whether a run's record still says that somebody is to be told of its end. */
 export function untold({ state }: Pick<HookServer, "state">): boolean {
+  const outbox = join(state, "notify", "outbox");
+  if (existsSync(outbox) && readdirSync(outbox).length > 0) return true;
   const folder = join(state, "runs");
   const records = readdirSync(folder).map((id) => join(folder, id, "run.json"));
   return records.some((file) => JSON.parse(readFileSync(file, "utf8")).tell !== undefined);

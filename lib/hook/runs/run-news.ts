@@ -75,7 +75,7 @@ export function noticeOf(
   const { id, repo, kind, ref, release, commit, state, reason, seconds } = record;
   const branch = shortRef(ref);
   return {
-    ...{ id, by: "hook-server", reason, seconds, sha: commitOf(record), lines },
+    ...{ id, by: "hook-server", repo, reason, seconds, sha: commitOf(record), lines },
     subject: kind === "release" ? `${repo} releases` : `${repo} ${branch}`,
     outcome: state === "failed" ? "failed" : "ok",
     what: `${kind === "release" ? `release ${release?.tag ?? branch}` : "push"} ${state}`,

@@ -105,6 +105,8 @@ test("mail goes by STARTTLS with a login, and names its message so that a repeat
   assert.match(mail.text, /^Message-ID: <[0-9a-f]{20}@/im);
   assert.match(mail.text, /^Auto-Submitted: auto-generated/im);
   assert.match(mail.text, /^Subject: NEWS: a sample/im);
+  // RFC 5322, 3.3
+  assert.match(mail.text, /^Date: [A-Z][a-z]{2}, \d{1,2} [A-Z][a-z]{2} \d{4} [\d:]{8} \+0000\r?$/m);
 });
 
 test("mail goes over TLS from the start by smtps://", async () => {

@@ -79,6 +79,17 @@ test("a burst is one message with its count, and names those that it is about", 
   assert.match(plainText(message), /me\/site9 main and 4 more\n/);
 });
 
+test("a burst names each repo before it names one twice: a repo's many branches hide no other repo's failure", () => {
+  const branch = (at: number) => told({ id: `run-${at}`, subject: `x/evil b${at}`, repo: "x/evil" });
+  const all = [
+    ...Array.from({ length: 20 }, (_, at) => branch(at)),
+    told({ subject: "x/victim main", repo: "x/victim" }),
+  ];
+  const message = composeMessage(all);
+  assert.is(message.about, "x/evil b0, x/victim main and 19 more: install (21 times)");
+  assert.match(plainText(message), /all: +x\/evil b0, x\/victim main, x\/evil b1,.* and 11 more\n/);
+});
+
 const hostile: Partial<Notice> = {
   subject: "me/si_te `x` <!here>",
   title: "@channel <!here> <@U123> ``` [click](https://evil.example) *b* www.evil.example",

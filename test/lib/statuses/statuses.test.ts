@@ -8,17 +8,20 @@ import {
   forgeSchema,
   type ForgeKind,
   readForges,
-  Statuses,
   type StatusState,
+  statusItem,
+  statusTarget,
 } from "../../../lib/statuses/statuses.ts";
 import { judgeAnswer } from "../../../lib/statuses/forges.ts";
+import { Outbox } from "../../../lib/notify/notify.ts";
 import { type Fault, startForge } from "../../helpers/forges.ts";
 import { closeReceivers, type Received, startReceiver } from "../../helpers/receiver.ts";
+import { tempDir } from "../../helpers/tmp.ts";
 import { waitFor } from "../../helpers/wait.ts";
 
-const closing: Statuses[] = [];
-test.after(() => {
-  for (const each of closing) each.close();
+const closing: Outbox[] = [];
+test.after(async () => {
+  for (const each of closing) await each.close();
   closeReceivers();
 });
 
@@ -33,16 +36,15 @@ const statusOf = (number: number, state: StatusState, more = {}): CommitStatus =
 async function open(kind: ForgeKind, fault?: (request: Received) => Fault, options: object = {}) {
   const forge = await startForge(kind, fault);
   const said: string[] = [];
-  const statuses = new Statuses({
-    forges: [{ host, kind, api: forge.api, token: forge.token }],
-    mask: createMask([forge.token]),
-    log: (text) => void said.push(text),
-    backoff: 5,
-    ...options,
-  });
+  const log = (text: string) => void said.push(text);
+  const statuses = await Outbox.open(
+    { folder: tempDir(), mask: createMask([forge.token]), log, backoff: 5, ...options },
+    [statusTarget({ host, kind, api: forge.api, token: forge.token })],
+  );
+  statuses.start();
   closing.push(statuses);
-  const set = (number: number, state: StatusState, run = `run-${number}`, more = {}) =>
-    statuses.set(host, run, statusOf(number, state, more));
+  const set = async (number: number, state: StatusState, more = {}) =>
+    await statuses.put(`status ${host}`, statusItem(statusOf(number, state, more)), { keep: false });
   const told = () => waitFor(() => statuses.waiting === 0, { what: () => said.join("\n") });
   return { forge, statuses, said, set, told };
 }
@@ -76,12 +78,12 @@ for (const kind of Object.keys(expected) as ForgeKind[])
     const states = Object.entries(expected[kind]) as [StatusState, string][];
     for (const [number, [state, shown]] of states.entries()) {
       const long = { description: "ü😀".repeat(300) };
-      set(number, state, `run-${number}`, long);
+      await set(number, state, long);
       await told();
       assert.is(forge.shown(shaOf(number), "boatyard/push"), shown);
     }
     for (const state of ["waiting", "running", "ok"] as const) {
-      set(99, state);
+      await set(99, state);
       await told();
     }
     assert.is(forge.history(shaOf(99), "boatyard/push").at(-1), expected[kind].ok);
@@ -90,18 +92,23 @@ for (const kind of Object.keys(expected) as ForgeKind[])
     if (kind === "gitlab") assert.is(forge.received[0]?.body.ref, "main");
   });
 
-test("a run's end is not followed by what it was before; its rerun is", async () => {
-  const { forge, set, told } = await open("gitlab");
-  for (const state of ["running", "failed", "running", "waiting"] as const) {
-    set(1, state);
-    await told();
-  }
-  assert.equal(forge.history(shaOf(1), "boatyard/push"), ["running", "failed"]);
-  for (const state of ["waiting", "running", "ok"] as const) {
-    set(1, state, "rerun");
-    await told();
-  }
-  assert.is(forge.shown(shaOf(1), "boatyard/push"), "success");
+test("what was not told when the server ended is told by the next one, the newest state alone", async () => {
+  const folder = tempDir();
+  const forge = await startForge("gitlab");
+  const target = statusTarget({ host, kind: "gitlab", api: forge.api, token: forge.token });
+  const openOne = async () => await Outbox.open({ folder, mask: createMask([]), log: console.error }, [target]);
+  const first = await openOne();
+  const put = async (state: StatusState, keep: boolean) =>
+    await first.put(target.id, statusItem(statusOf(1, state)), { keep });
+  await put("running", false);
+  await put("failed", true);
+  await put("ok", true);
+  await first.close();
+  const next = await openOne();
+  closing.push(next);
+  next.start();
+  await waitFor(() => next.waiting === 0);
+  assert.equal(forge.history(shaOf(1), "boatyard/push"), ["success"]);
 });
 
 test("GitLab's 400 to a repeat counts as taken: the answer before was lost", async () => {
@@ -112,7 +119,7 @@ test("GitLab's 400 to a repeat counts as taken: the answer before was lost", asy
     return first ? "cut after" : undefined;
   };
   const { forge, set, told, said } = await open("gitlab", fault);
-  set(1, "running");
+  await set(1, "running");
   await told();
   assert.match(forge.refused.join(), /Cannot transition status/);
   assert.not.match(said.join(), /refused/);
@@ -129,13 +136,11 @@ for (const [kind, count] of [
     const fault = () => (next() < 0.5 ? faults[Math.floor(next() * 3)] : undefined);
     const { forge, set, told } = await open(kind, fault, { backoff: 1 });
     const ends: StatusState[] = ["ok", "failed", "cancelled", "superseded"];
-    const settled = Array.from({ length: count }, (_, number) => {
-      set(number, "waiting");
-      return number;
-    });
-    for (const number of settled) set(number, "running");
+    const settled = Array.from({ length: count }, (_, number) => number);
+    for (const number of settled) await set(number, "waiting");
+    for (const number of settled) await set(number, "running");
     await waitFor(() => forge.received.length > 50);
-    for (const number of settled) set(number, ends[number % 4] as StatusState);
+    for (const number of settled) await set(number, ends[number % 4] as StatusState);
     await told();
     for (const number of settled) {
       const state = ends[number % 4] as StatusState;
@@ -158,21 +163,20 @@ test("a rate limit holds the whole forge back for as long as it asks", async () 
     const headers = { "x-ratelimit-remaining": "0", "x-ratelimit-reset": `${reset}` };
     return { status: 403, text: '{"message":"API rate limit exceeded"}', headers };
   });
-  set(1, "ok");
+  await set(1, "ok");
   await waitFor(() => times.length === 1);
   await new Promise((done) => setTimeout(done, 50));
-  set(2, "ok");
+  await set(2, "ok");
   await told();
   assert.ok((times[1] ?? 0) - (times[0] ?? 0) > 900, "nobody asks before the time");
 });
 
 test("GitHub's secondary rate limit is waited for, also where the answer has no header that says so", () => {
   const text = `{"message":"You have exceeded a secondary rate limit. Please wait"}`;
-  assert.equal(judgeAnswer("github", { status: 403, headers: {}, text }, Date.now()), {
-    ...{ is: "later", isLimit: true, wait: 60_000, why: `it answered 403: ${text}` },
-  });
+  const limited = judgeAnswer("github", { status: 403, headers: {}, text }, Date.now());
+  assert.equal([limited?.final, limited?.retryAfter, limited?.message], [false, 60_000, `it answered 403: ${text}`]);
   const forbidden = { status: 403, headers: {}, text: "Resource not accessible" };
-  assert.is(judgeAnswer("github", forbidden, Date.now()).is, "refused");
+  assert.is(judgeAnswer("github", forbidden, Date.now())?.final, true);
 });
 
 test("a lasting refusal is said once and not repeated, with no secret and no redirect followed", async () => {
@@ -182,22 +186,32 @@ test("a lasting refusal is said once and not repeated, with no secret and no red
       ? { status: 307, headers: { location: `${other.url}/x` } }
       : { status: 401, text: "Bad credentials planted-forge-token" },
   );
-  set(1, "ok");
-  set(2, "failed");
+  await set(1, "ok");
+  await set(2, "failed");
   await told();
   assert.is(other.received.length, 0);
   assert.is(forge.received.length, 2);
-  assert.match(said.join("\n"), /refused ok of me\/site .*307, a redirect/);
+  assert.match(said.join("\n"), /not told of me\/site \w+ \(ok\), and not tried again: it answered 307, a redirect/);
   assert.match(said.join("\n"), /401: Bad credentials \*\*\*/);
 });
 
 test("an API that is down for too long is given up with a line", async () => {
-  const { statuses, said, told } = await open("gitea", () => "503 before", { patience: 150 });
-  let isSettled = false;
-  statuses.set(host, "run-1", statusOf(1, "ok"), { onSettled: () => (isSettled = true) });
+  const { said, set, told } = await open("gitea", () => "503 before", { patience: 150 });
+  await set(1, "ok");
   await told();
-  assert.ok(isSettled);
-  assert.match(said.at(-1) ?? "", /was never told ok of me\/site .*given up: it answered 503/);
+  assert.match(said.at(-1) ?? "", /not told of me\/site .* \(ok\), given up: it answered 503/);
+});
+
+test("a forge that asks to wait for years is asked again after an hour, and given up in time", async () => {
+  const limited = () => ({ status: 429, text: "", headers: { "retry-after": "99999999999" } });
+  const { said, set } = await open("gitea", limited);
+  await set(1, "ok");
+  await waitFor(() => said.length > 0);
+  assert.match(said.join("\n"), /not told of me\/site .* \(ok\), tried again in 1h( 00m)?: it answered 429/);
+  const late = await open("gitea", limited, { patience: 300 });
+  await late.set(1, "ok");
+  await late.told();
+  assert.match(late.said.at(-1) ?? "", /given up: it answered 429/);
 });
 
 test("a configuration that is read again while statuses are on their way holds none back", async () => {
@@ -205,11 +219,14 @@ test("a configuration that is read again while statuses are on their way holds n
   const gate = new Promise<void>((done) => (answer = done));
   const server = await startReceiver(() => gate.then(() => ({ status: 201 })));
   const forges = [{ host, kind: "github" as const, api: server.url, token: "t" }];
-  const statuses = new Statuses({ forges, mask: createMask([]), log: () => {} });
+  const targets = forges.map(statusTarget);
+  const statuses = await Outbox.open({ folder: tempDir(), mask: createMask([]), log: console.error }, targets);
   closing.push(statuses);
-  for (let number = 0; number < 6; number++) statuses.set(host, `${number}`, statusOf(number, "ok"));
+  statuses.start();
+  for (let number = 0; number < 6; number++)
+    await statuses.put(`status ${host}`, statusItem(statusOf(number, "ok")), { keep: false });
   await waitFor(() => server.received.length === 4);
-  statuses.setForges(forges);
+  await statuses.setTargets([], targets);
   answer();
   await waitFor(() => statuses.waiting === 0 && server.received.length === 6, { timeout: 5000 });
 });
@@ -217,7 +234,7 @@ test("a configuration that is read again while statuses are on their way holds n
 test("a long context has a key of its own at Bitbucket, never one cut short", async () => {
   const { forge, set, told } = await open("bitbucket");
   const names = ["a", "b"].map((end) => `${"long-".repeat(10)}${end}`);
-  for (const context of names) set(1, "ok", `run-${context}`, { context });
+  for (const context of names) await set(1, "ok", { context });
   await told();
   const keys = forge.received.map(({ body }) => body.key as string);
   assert.is(new Set(keys).size, 2);
@@ -225,9 +242,9 @@ test("a long context has a key of its own at Bitbucket, never one cut short", as
 });
 
 test("the API's address is the configuration's; a repo's name is a part of the path only", async () => {
-  const { forge, statuses, told } = await open("github");
-  statuses.set("evil.example", "run-1", statusOf(1, "ok"));
-  statuses.set(host, "run-2", statusOf(2, "ok", { repo: "me/../../x?y#/site" }));
+  const { forge, statuses, set, told } = await open("github");
+  await statuses.put("status evil.example", statusItem(statusOf(1, "ok")));
+  await set(2, "ok", { repo: "me/../../x?y#/site" });
   await told();
   assert.is(forge.received.length, 1);
   assert.match(forge.received[0]?.path ?? "", /^\/api\/v3\/repos\/me%2F\.\.%2F\.\.%2Fx%3Fy%23\/site\//);

@@ -5,7 +5,7 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { parseConfig } from "../../../lib/config/yaml.ts";
 import { createMask } from "../../../lib/core/mask.ts";
-import { type Notice, Notifier, notifySchema, readTargets, type Target, tellOnce } from "../../../lib/notify/notify.ts";
+import { type Notice, Outbox, notifySchema, readTargets, type Target, tellOnce } from "../../../lib/notify/notify.ts";
 import { sendSamples } from "../../../lib/notify/once.ts";
 import { acquireLock } from "../../../lib/files/lock.ts";
 import { closeReceivers, type Received, startReceiver } from "../../helpers/receiver.ts";
@@ -13,7 +13,7 @@ import { tempDir } from "../../helpers/tmp.ts";
 import { slowness, waitFor } from "../../helpers/wait.ts";
 
 const mask = createMask(["planted-5ecret"]);
-const closing: Notifier[] = [];
+const closing: Outbox[] = [];
 test.after(async () => {
   for (const each of closing) await each.close();
   closeReceivers();
@@ -41,9 +41,9 @@ const notice = (more: Partial<Notice> = {}): Notice => ({
 async function open(folder: string, targets: Target[], more = {}) {
   const said: string[] = [];
   const log = (text: string) => void said.push(text);
-  const notifier = await Notifier.open({ folder, targets, mask, log, backoff: 5, ...more });
-  closing.push(notifier);
-  return { notifier, said };
+  const outbox = await Outbox.open({ folder, targets, mask, log, backoff: 5, ...more });
+  closing.push(outbox);
+  return { outbox, said };
 }
 
 const messages = (received: Received[]) => received.map(({ body }) => body.message as string);
@@ -52,10 +52,10 @@ test("by default the first failure, the recovery and news are told; failure and 
   const servers = await Promise.all([startReceiver(), startReceiver(), startReceiver()]);
   const whens = ["change", "failure", "always"];
   const yaml = servers.map(({ url }, at) => `- { webhook: { url: ${url} }, when: ${whens[at]}, group: 0s }`);
-  const { notifier } = await open(tempDir(), await targetsOf(yaml.join("\n")));
+  const { outbox } = await open(tempDir(), await targetsOf(yaml.join("\n")));
   for (const outcome of ["ok", "failed", "failed", "ok", "ok", "news"] as const) {
-    await notifier.tell(notice({ outcome }));
-    await notifier.flush(10_000);
+    await outbox.tell(notice({ outcome }));
+    await outbox.flush(10_000);
   }
   const heads = servers.map(({ received }) => messages(received).map((text) => text.split(":")[0] ?? ""));
   assert.equal(heads, [
@@ -68,11 +68,11 @@ test("by default the first failure, the recovery and news are told; failure and 
 test("a burst of failures of one cause is one message with its count, another cause another message", async () => {
   const server = await startReceiver();
   const targets = await targetsOf(`[{ webhook: { url: ${server.url} }, group: ${Math.ceil(slowness())}s }]`);
-  const { notifier } = await open(tempDir(), targets);
-  notifier.start();
-  for (let at = 0; at < 12; at++) await notifier.tell(notice({ subject: `me/site${at} main` }));
-  await notifier.tell(notice({ subject: "me/other main", stage: "uploads" }));
-  await waitFor(() => server.received.length === 2 && notifier.waiting === 0);
+  const { outbox } = await open(tempDir(), targets);
+  outbox.start();
+  for (let at = 0; at < 12; at++) await outbox.tell(notice({ subject: `me/site${at} main` }));
+  await outbox.tell(notice({ subject: "me/other main", stage: "uploads" }));
+  await waitFor(() => server.received.length === 2 && outbox.waiting === 0);
   assert.equal(
     server.received.map(({ body }) => body.count),
     [12, 1],
@@ -84,19 +84,19 @@ test("a target that does not answer holds nobody up, and gets the message after 
   let isDown = true;
   const server = await startReceiver(() => (isDown ? undefined : { status: 200 }));
   const targets = await targetsOf(`[{ webhook: { url: ${server.url} }, group: 0s }]`);
-  const { notifier } = await open(folder, targets);
-  notifier.start();
+  const { outbox } = await open(folder, targets);
+  outbox.start();
   const began = performance.now();
-  await notifier.tell(notice({ lines: ["token planted-5ecret"] }));
+  await outbox.tell(notice({ lines: ["token planted-5ecret"] }));
   await waitFor(() => server.received.length === 1);
-  await notifier.close();
+  await outbox.close();
   assert.ok(performance.now() - began < 10_000 * slowness(), "neither telling nor closing waits for it");
   const [file = ""] = await readdir(join(folder, "outbox"));
-  assert.match(file, /^run-\d+\.json$/);
+  assert.match(await readFile(join(folder, "outbox", file), "utf8"), /"key": "run-\d+"/);
   isDown = false;
   const next = await open(folder, targets);
-  next.notifier.start();
-  await waitFor(() => server.received.length === 2 && next.notifier.waiting === 0);
+  next.outbox.start();
+  await waitFor(() => server.received.length === 2 && next.outbox.waiting === 0);
   const [first, second] = server.received;
   assert.is(second?.headers["idempotency-key"], first?.headers["idempotency-key"]);
   assert.not.match(second?.text ?? "", /planted/);
@@ -111,10 +111,10 @@ test("what fails for a while is tried again, Retry-After is respected, and the f
     return replies[times.length - 1] ?? { status: 200 };
   });
   const targets = await targetsOf(`[{ webhook: { url: ${server.url} }, group: 0s }]`);
-  const { notifier, said } = await open(tempDir(), targets);
-  notifier.start();
-  await notifier.tell(notice());
-  await waitFor(() => times.length === 4 && notifier.waiting === 0);
+  const { outbox, said } = await open(tempDir(), targets);
+  outbox.start();
+  await outbox.tell(notice());
+  await waitFor(() => times.length === 4 && outbox.waiting === 0);
   assert.ok((times[3] ?? 0) - (times[2] ?? 0) >= 990);
   assert.is(said.filter((line) => line.includes("answered 503")).length, 1, said.join("\n"));
   assert.match(said.at(-1) ?? "", /takes messages again/);
@@ -125,10 +125,10 @@ test("a lasting refusal and a redirect are not repeated; what nobody took in a d
   const refusing = await startReceiver(() => ({ status: 410, text: "gone\u001b[2J" }));
   const moved = await startReceiver(() => ({ status: 307, headers: { location: other.url } }));
   const yaml = [refusing, moved].map(({ url }) => `- { webhook: { url: ${url} }, group: 0s }`);
-  const { notifier, said } = await open(tempDir(), await targetsOf(yaml.join("\n")));
-  await notifier.tell(notice());
-  await notifier.flush(10_000);
-  assert.is(notifier.waiting, 0);
+  const { outbox, said } = await open(tempDir(), await targetsOf(yaml.join("\n")));
+  await outbox.tell(notice());
+  await outbox.flush(10_000);
+  assert.is(outbox.waiting, 0);
   assert.is(other.received.length, 0, "redirects are not followed");
   assert.match(said.join("\n"), /me\/site main, and not tried again: it answered 410: gone/);
   assert.not.match(said.join("\n"), /\u001b/);
@@ -137,22 +137,70 @@ test("a lasting refusal and a redirect are not repeated; what nobody took in a d
   const late = await open(tempDir(), await targetsOf(`[{ webhook: { url: ${down.url} }, group: 0s }]`), {
     patience: 200,
   });
-  late.notifier.start();
-  await late.notifier.tell(notice());
-  await waitFor(() => late.notifier.waiting === 0);
+  late.outbox.start();
+  await late.outbox.tell(notice());
+  await waitFor(() => late.outbox.waiting === 0);
   assert.match(late.said.at(-1) ?? "", /given up: it answered 500/);
+});
+
+for (const [clock, days] of [
+  ["ahead", 30],
+  ["behind", -20],
+] as const)
+  test(`a clock that was ${clock} when a message came delays it not, and drops it not`, async () => {
+    const folder = tempDir();
+    const server = await startReceiver();
+    const targets = await targetsOf(`[{ webhook: { url: ${server.url} }, group: 50ms }]`);
+    const before = await open(folder, targets);
+    await before.outbox.tell(notice());
+    await before.outbox.close();
+    const [file = ""] = await readdir(join(folder, "outbox"));
+    const path = join(folder, "outbox", file);
+    const queued = new Date(Date.now() + days * 86_400_000).toISOString();
+    await writeFile(path, JSON.stringify({ ...JSON.parse(await readFile(path, "utf8")), queued }));
+    const { outbox, said } = await open(folder, targets);
+    await outbox.tell(notice({ outcome: "ok" }));
+    outbox.start();
+    await waitFor(() => server.received.length === 2 && outbox.waiting === 0, { what: () => said.join("\n") });
+    assert.equal(
+      messages(server.received).map((text) => text.split(":")[0]),
+      ["FAILED", "OK again"],
+    );
+    assert.equal(said, []);
+  });
+
+test("a flood of one repo drops its own messages, and forgets none of another repo's failures", async () => {
+  const folder = tempDir();
+  const evil = Array.from({ length: 998 }, (_, at) => [
+    `x/evil b${at}`,
+    { id: `${at}`, failing: true, repo: "x/evil" },
+  ]);
+  const victim = ["x/victim main", { id: "first", failing: true, failures: 1, since: "2026-01-01T00:00:00Z" }];
+  await writeFile(join(folder, "subjects.json"), JSON.stringify(Object.fromEntries([victim, ...evil])));
+  let isDown = true;
+  const server = await startReceiver(() => ({ status: isDown ? 503 : 200 }));
+  const targets = await targetsOf(`[{ webhook: { url: ${server.url} }, when: failure, group: 0s }]`);
+  const { outbox, said } = await open(folder, targets, { maxWaiting: 5 });
+  await outbox.tell(notice({ subject: "x/victim main", repo: "x/victim" }));
+  for (let at = 0; at < 12; at++) await outbox.tell(notice({ subject: `x/evil new${at}`, repo: "x/evil" }));
+  isDown = false;
+  await outbox.flush(10_000);
+  assert.match(messages(server.received)[0] ?? "", /^STILL FAILING: x\/victim main/);
+  assert.match(said.join("\n"), /5 messages wait for it; the oldest about x\/evil are dropped$/);
+  const healed = await outbox.tell(notice({ subject: "x/victim main", repo: "x/victim", outcome: "ok" }));
+  assert.is(healed.change, "fixed");
 });
 
 test("the same notice told twice is told once; a failure and its recovery arrive in that order", async () => {
   const server = await startReceiver();
   const targets = await targetsOf(`[{ webhook: { url: ${server.url} }, group: 0s }]`);
-  const { notifier } = await open(tempDir(), targets);
+  const { outbox } = await open(tempDir(), targets);
   const failed = notice();
-  const first = await notifier.tell(failed);
-  assert.equal(await notifier.tell(failed), first);
-  await notifier.tell(notice({ outcome: "ok" }));
-  await notifier.flush(10_000);
-  assert.equal(await notifier.tell(failed).then(({ change }) => change), "broken");
+  const first = await outbox.tell(failed);
+  assert.equal(await outbox.tell(failed), first);
+  await outbox.tell(notice({ outcome: "ok" }));
+  await outbox.flush(10_000);
+  assert.equal(await outbox.tell(failed).then(({ change }) => change), "broken");
   assert.equal(
     messages(server.received).map((text) => text.split(":")[0]),
     ["FAILED", "OK again"],
@@ -169,12 +217,12 @@ test("what was told of branches that are long gone is forgotten, first of those 
   });
   const known = Object.fromEntries(Array.from({ length: 1000 }, (_, n) => [`me/site b-${n}`, entry(n)]));
   await writeFile(join(folder, "subjects.json"), JSON.stringify(known));
-  const { notifier } = await open(folder, []);
+  const { outbox } = await open(folder, []);
   const subjects = async () => Object.keys(JSON.parse(await readFile(join(folder, "subjects.json"), "utf8")));
-  assert.is((await notifier.tell(notice({ subject: "me/site new" }))).change, "broken");
+  assert.is((await outbox.tell(notice({ subject: "me/site new" }))).change, "broken");
   assert.equal([(await subjects()).length, (await subjects()).includes("me/site b-1")], [1000, false]);
-  await notifier.tell(notice({ subject: "me/site b-0" }));
-  await notifier.tell(notice({ subject: "me/site newer" }));
+  await outbox.tell(notice({ subject: "me/site b-0" }));
+  await outbox.tell(notice({ subject: "me/site newer" }));
   const left = await subjects();
   assert.equal([left.length, left.includes("me/site b-0"), left.includes("me/site b-2")], [1000, true, false]);
 });
@@ -184,9 +232,9 @@ test("a command gets the text on stdin and all else in its environment, in /, ne
   const text = `cat >${dir}/stdin; pwd >${dir}/pwd; env >${dir}/env`;
   const [target] = await targetsOf(JSON.stringify([{ command: text, when: "always" }]));
   const subject = "me/site $(touch /tmp/never) `id`";
-  const { notifier } = await open(tempDir(), [target as Target]);
-  await notifier.tell(notice({ subject, sha: "a".repeat(40) }));
-  await notifier.flush(20_000);
+  const { outbox } = await open(tempDir(), [target as Target]);
+  await outbox.tell(notice({ subject, sha: "a".repeat(40) }));
+  await outbox.flush(20_000);
   const { readFile } = await import("node:fs/promises");
   assert.is(await readFile(join(dir, "pwd"), "utf8"), "/\n");
   assert.match(await readFile(join(dir, "stdin"), "utf8"), /^what: +push failed/);
@@ -234,18 +282,22 @@ test("of the messages that wait for a target the newest are kept, and that older
   const server = await startReceiver(() => ({ status: isDown ? 503 : 200 }));
   const targets = await targetsOf(`[{ webhook: { url: ${server.url} }, group: 0s }]`);
   const folder = tempDir();
-  const { notifier, said } = await open(folder, targets, { maxWaiting: 3 });
-  for (let at = 1; at <= 6; at++) await notifier.tell(notice({ subject: `me/site${at} main` }));
+  const { outbox, said } = await open(folder, targets, { maxWaiting: 3 });
+  for (let at = 1; at <= 6; at++) await outbox.tell(notice({ subject: `me/site${at} main` }));
   assert.is((await readdir(join(folder, "outbox"))).length, 3);
   isDown = false;
-  await notifier.flush(10_000);
+  await outbox.flush(10_000);
   assert.equal(
     server.received.flatMap(({ body }) => body.notices.map((each: Notice) => each.subject)),
     ["me/site4 main", "me/site5 main", "me/site6 main"],
   );
   const dropped = said.filter((text) => text.includes("dropped"));
   assert.equal(dropped, [
-    `notify: webhook at ${new URL(server.url).host}: 3 messages wait for it; the oldest are dropped`,
+    ...[1, 2, 3].map(
+      (at) =>
+        `notify: webhook at ${new URL(server.url).host}: 3 messages wait for it; ` +
+        `the oldest about me/site${at} main are dropped`,
+    ),
   ]);
 });
 
@@ -255,10 +307,10 @@ test("targets that take a message at the same moment leave nothing of it behind"
     ...{ id, name: id, when: "always", group: 0, secrets: [] },
     send: async () => {},
   });
-  const { notifier } = await open(folder, ["one", "two", "three"].map(target));
+  const { outbox } = await open(folder, ["one", "two", "three"].map(target));
   for (let at = 0; at < 20; at++) {
-    await notifier.tell(notice());
-    await notifier.flush(10_000);
+    await outbox.tell(notice());
+    await outbox.flush(10_000);
   }
   assert.equal(await readdir(join(folder, "outbox")), []);
 });
@@ -270,20 +322,20 @@ test("a file in the outbox that is no notice is left aside, and holds nothing up
   await mkdir(join(folder, "outbox"));
   const ids = targets.map(({ id }) => id);
   const queued = new Date().toISOString();
-  const told = { ...notice({ id: "odd" }), at: undefined };
+  const message = notice({ id: "odd" });
   const files = {
-    "a.json": { told, targets: ids },
-    "b.json": { told, queued, targets: ids },
-    "c.json": null,
+    "1.json": { message, target: ids[0] },
+    "b.json": { message, queued, target: ids[0], key: "odd", about: "a", repo: "b" },
+    "3.json": null,
   };
   for (const [name, content] of Object.entries(files))
     await writeFile(join(folder, "outbox", name), JSON.stringify(content));
-  const { notifier, said } = await open(folder, targets);
-  await notifier.tell(notice());
-  await notifier.flush(10_000);
+  const { outbox, said } = await open(folder, targets);
+  await outbox.tell(notice());
+  await outbox.flush(10_000);
   assert.is(server.received.length, 1);
   assert.is(said.length, 3, said.slice(0, 5).join("\n"));
-  for (const line of said) assert.match(line, /\/[abc]\.json: is not a notice; left aside$/);
+  for (const line of said) assert.match(line, /\/[1b3]\.json: is not a message; left aside$/);
 });
 
 test("Slack and ntfy get their own shapes, with the token; a sample goes to each, and says which did not take it", async () => {
