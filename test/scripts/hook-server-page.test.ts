@@ -7,9 +7,10 @@ import { connect } from "node:net";
 import { join } from "node:path";
 import * as assert from "uvu/assert";
 import { test } from "uvu";
-import { type HookServer, http, makeYard, sha, startHooks } from "../helpers/hooks.ts";
+import { type HookServer, http, makeYard, pushPayload, sha, sign, startHooks } from "../helpers/hooks.ts";
 import { get, pageYard, password, post, signIn } from "../helpers/page.ts";
 import { prepare } from "../helpers/prepare.ts";
+import { startScript } from "../helpers/run.ts";
 import { waitFor } from "../helpers/wait.ts";
 
 /** An answer that goes on: what came so far, and whether it has ended. */
@@ -200,6 +201,37 @@ test("where url: is https sessions are for TLS alone, wherever it ends", async (
   assert.match(await begin(server, clear), "Sign in at https://ci.example.org");
   assert.match(await begin(server), /^__Host-boatyard=/, "browsers keep it on loopback");
   await server.stop();
+});
+
+test("over a Unix socket the proxy's header says who it is: they see, and those in trust_steer steer", async () => {
+  const dir = await pageYard({ status: ", trust_header: X-Remote-User, trust_steer: [ada]" });
+  const config = join(dir, "hooks.yml");
+  const socketPath = join(dir, "page.sock");
+  await writeFile(config, readFileSync(config, "utf8").replace(/^listen:.*$/m, `listen: unix:${socketPath}`));
+  const running = startScript("hook-server", ["--config", config]);
+  await running.until(/listens on unix:/);
+  const as = (name?: string) => (name === undefined ? {} : { "x-remote-user": name });
+  const at = (path: string, name?: string) => http({ socketPath }, path, { headers: as(name) });
+  assert.is((await at("/")).status, 401);
+  assert.is((await at("/", "bob")).status, 200);
+  const body = JSON.stringify(pushPayload("me/site", sha(1)));
+  const signed = { "x-github-event": "push", "x-github-delivery": "1", "x-hub-signature-256": `sha256=${sign(body)}` };
+  const { run } = (
+    await http({ socketPath }, "/hook", { body, headers: { ...signed, "content-type": "application/json" } })
+  ).body;
+  const local = { socketPath: join(dir, "state", "socket") };
+  await waitFor(async () => {
+    const [{ state }] = (await http(local, "/runs")).body.runs;
+    return !["waiting", "starting", "running"].includes(state);
+  });
+  const rerun = (name: string) =>
+    http({ socketPath }, `/runs/${run}/rerun`, {
+      method: "POST",
+      headers: { ...as(name), host: "ci.local", origin: "http://ci.local" },
+    });
+  assert.is((await rerun("bob")).status, 403);
+  assert.match(String((await rerun("ada")).status), /^(202|303)$/);
+  assert.is((await running.stop()).code, 0);
 });
 
 test("a request whose connection is gone before it is read comes from nobody, and not from the Unix socket", async () => {

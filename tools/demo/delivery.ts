@@ -2,6 +2,7 @@
 import { randomBytes } from "node:crypto";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import process from "node:process";
+import { stripVTControlCharacters } from "node:util";
 import { createTerminal } from "../../lib/cli/terminal.ts";
 import { UsageError } from "../../lib/core/errors.ts";
 import { findOnPath } from "../../lib/exec/scripts.ts";
@@ -101,7 +102,8 @@ export async function deliverAndWait(
   const show = async () => {
     const log = await readFile(world.place("server", "logs.txt"), "utf8").catch(() => "");
     const lines = log.split("\n").filter((line) => line.includes(id));
-    for (; shown < lines.length; shown++) say(paint.dim((lines[shown] ?? "").replace(` ${id}`, "")));
+    for (; shown < lines.length; shown++)
+      say(paint.dim(stripVTControlCharacters(lines[shown] ?? "").replace(` ${id}`, "")));
   };
   let over = false;
   const log = ["log", "--follow", "--state", "state", id];
