@@ -209,7 +209,7 @@ async function prune(out: string, { app, platform }: PackOptions, keep: number):
   const gone = older.slice(keep).map(({ file }) => file);
   for (const file of gone) {
     await rm(join(out, file), { force: true });
-    for (const of of ["sig", "index"]) await rm(join(out, `${file}.${of}`), { force: true });
+    for (const kind of ["sig", "index"]) await rm(join(out, `${file}.${kind}`), { force: true });
   }
   return gone;
 }
