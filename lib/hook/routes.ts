@@ -48,7 +48,7 @@ export class Routes {
     // what else stands there is of a proxy that asks for a password
     if (!/^Bearer\b/i.test(request.headers.authorization ?? ""))
       return await this.#parts.page.handle(request, response);
-    const { name, right } = this.#parts.page.bearer(request, status);
+    const { name, right } = this.#parts.page.bearer(request, response, status);
     // what changes something is asked for by POST
     if (right !== "steer" && !isGet(request)) throw new HttpError(403, "this token may see, not steer");
     await this.trusted(request, response, name);

@@ -71,14 +71,6 @@ export function networkOf(address: string): string {
   return `${first.map((group) => Number.parseInt(group, 16).toString(16)).join(":")}::/64`;
 }
 
-/** An address as the system writes it: 2001:DB8:0::1 is 2001:db8::1, and ::ffff:10.0.0.1 is 10.0.0.1. */
-export function plainAddress(address: string): string {
-  const [plain = "", zone] = withoutPrefix(address).split("%");
-  if (isIP(plain) !== 6) return plain;
-  const { hostname } = new URL(`http://[${plain}]`);
-  return hostname.slice(1, -1) + (zone === undefined ? "" : `%${zone}`);
-}
-
 /** A dual-stack socket writes IPv4 addresses as IPv6 ones. */
 function withoutPrefix(address: string): string {
   return address.replace(/^::ffff:(?=\d+\.)/i, "");
@@ -93,20 +85,14 @@ export function peerOf(request: IncomingMessage): string {
   return address || (localRequests.has(request) ? "unix" : "");
 }
 
-/** Whether a proxy is connected whose X-Forwarded-* headers are believed: on this machine, or one of `proxies`. */
-export function isFromProxy(request: IncomingMessage, proxies: readonly string[] = []): boolean {
-  const peer = peerOf(request);
-  return /^(?:unix|::1|127\..*)$/.test(peer) || proxies.includes(peer);
-}
-
 /**
- * The address of the client: what a proxy that is believed says in the last place of X-Forwarded-For, else the address
- * of whoever is connected. Empty when it is not known, as for a Unix socket without a proxy.
- * @param proxies addresses of proxies on other hosts.
+ * The address of the client: what a proxy on this machine says in the last place of X-Forwarded-For, else the address
+ * of whoever is connected. Empty when it is not known, as for a Unix socket without a proxy. Whatever else runs on this
+ * machine can claim any over TCP, but not over a Unix socket that it cannot open.
  */
-export function clientAddress(request: IncomingMessage, proxies?: readonly string[]): string {
+export function clientAddress(request: IncomingMessage): string {
   const peer = peerOf(request);
-  if (!isFromProxy(request, proxies)) return peer;
+  if (!/^(?:unix|::1|127\..*)$/.test(peer)) return peer;
   const told = String(request.headers["x-forwarded-for"] ?? "");
   const last = told.split(",").at(-1)?.trim() ?? "";
   if (last !== "" && isIP(last)) return last;

@@ -1,7 +1,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { limitConnections } from "./connections.ts";
 
-export { clientAddress, isFromProxy, networkOf, peerOf, plainAddress } from "./connections.ts";
+export { clientAddress, networkOf, peerOf } from "./connections.ts";
 export {
   closeServer,
   formatListen,

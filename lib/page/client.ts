@@ -1,8 +1,7 @@
 /// <reference lib="dom" />
 /// <reference lib="dom.iterable" />
 import type { Ansi, Span, Style } from "./ansi.ts";
-import type { Lines as Part } from "./log-index.ts";
-import type { Fold } from "./source.ts";
+import type { Fold, Lines as Part } from "./log.ts";
 import type { counted, shortAge, shortDuration } from "./times.ts";
 
 /** What the script has of the server's functions: the same text. */
@@ -156,599 +155,452 @@ export function client({ ansi, counted, shortAge, shortDuration }: Shared): void
     });
   }
 
-  // The lines of a log that were fetched, in blocks; the oldest ones are let go.
-
-  const blockSize = 500;
-  const maxBlocks = 40;
+  // A run's log: blocks of lines, of which those near the part in sight are loaded. The browser scrolls.
 
   interface Block {
-    readonly lines: string[];
-    /** Of each line that was shown: its spans, and what the next one begins with. */
-    readonly spans: Span[][];
-    style: Style;
+    /** The numbers of its first line and of the one after its last, from 0. */
+    readonly from: number;
+    to: number;
+    readonly element: HTMLElement;
+    /** Its first lines, as far as they were loaded. */
+    rows: HTMLElement[];
+    /** The colours after its last row; undefined: not known. */
+    style: Style | undefined;
+    isLoading: boolean;
+    isNear: boolean;
   }
 
-  class Lines {
-    readonly #address: string;
-    readonly #onLoad: () => void;
-    readonly #blocks = new Map<number, Block>();
-    readonly #loading = new Set<number>();
-    total = 0;
+  const blockSize = 500;
+  const maxLoaded = 40;
+  const rowHeight = 20;
+  /** Browsers' elements can be only so high (Firefox 17.9 million pixels): what is not loaded takes less room then. */
+  const maxHeight = 8_000_000;
 
-    constructor(address: string, onLoad: () => void) {
-      this.#address = address;
-      this.#onLoad = onLoad;
+  async function startLog(section: HTMLElement): Promise<void> {
+    const box = section.querySelector<HTMLElement>(".lines");
+    if (!box) return;
+    const address = `/runs/${section.dataset["run"]}`;
+    const isLive = section.dataset["live"] === "yes";
+    const served = [...box.querySelectorAll<HTMLElement>(".row")];
+    const firstServed = Number(served[0]?.querySelector<HTMLElement>(".n")?.dataset["n"] ?? 1) - 1;
+    let blocks: Block[] = [];
+    let total = 0;
+    let error: number | undefined;
+    /** Lines that are marked, from 0: the link's, the search's. */
+    let marked: readonly [from: number, to: number] = [-1, -1];
+    let hits = new Set<number>();
+    let isFollowing = isLive && location.hash === "";
+
+    const ask = async <T>(what: string, signal?: AbortSignal): Promise<T> => {
+      const answer = await fetch(`${address}/${what}`, signal ? { signal } : {});
+      if (!answer.ok) throw new Error(`the log cannot be had: the server answered ${answer.status}`);
+      return (await answer.json()) as T;
+    };
+    let lastTop = 0;
+    const isAtEnd = () => box.scrollTop + box.clientHeight >= box.scrollHeight - 4;
+    const toEnd = (willMove = isFollowing) => {
+      if (willMove) box.scrollTop = box.scrollHeight;
+      lastTop = box.scrollTop;
+    };
+    const paint = (row: HTMLElement, line: number) => {
+      row.classList.toggle("marked", line >= marked[0] && line <= marked[1]);
+      row.classList.toggle("hit", hits.has(line));
+      row.classList.toggle("error", line === error);
+    };
+    const paintAll = () => {
+      for (const { rows, from } of blocks) for (const [n, row] of rows.entries()) paint(row, from + n);
+    };
+
+    function makeRow(line: number, spans: readonly Span[]): HTMLElement {
+      const n = String(line + 1);
+      const link = make("a", { className: "n", href: `#L${n}`, ariaLabel: `line ${n}`, tabIndex: -1 });
+      link.dataset["n"] = n;
+      // text is text, and classes come from a list that `spansOf` makes
+      const parts = spans.map(([text, className]) => (className === "" ? text : make("span", { className }, text)));
+      return make("div", { className: "row", id: `L${n}` }, link, make("span", { className: "t" }, ...parts));
     }
 
-    /** Ask how many lines there are; returns where a stream of what comes after them begins. */
-    async open(): Promise<string> {
-      const answer = await this.fetch(Math.max(0, this.total), 0);
-      this.total = answer.total;
-      return answer.at;
-    }
-
-    private async fetch(from: number, count: number): Promise<Part & { at: string }> {
-      const answer = await fetch(`${this.#address}/lines?from=${from}&count=${count}`);
-      if (!answer.ok) throw new Error(`the log cannot be had: ${answer.status}`);
-      return await answer.json();
-    }
-
-    /** The spans of a line; undefined when they are being fetched. */
-    get(line: number): Span[] | undefined {
-      const number = Math.floor(line / blockSize);
-      const block = this.#blocks.get(number);
-      const offset = line - number * blockSize;
-      if (!block || offset >= block.lines.length) {
-        void this.load(number);
-        return undefined;
+    /** Put rows at a block's end. Inside its own fold the name of a stage does not stand before each line. */
+    function put(block: Block, rows: readonly HTMLElement[]): void {
+      const name = `${block.element.closest("details")?.dataset["name"]} | `;
+      for (const row of rows) {
+        paint(row, block.from + block.rows.length);
+        const text = row.querySelector(".t")?.firstChild;
+        if (text?.nodeValue?.startsWith(name)) text.nodeValue = text.nodeValue.slice(name.length);
+        block.rows.push(row);
       }
-      while (block.spans.length <= offset) {
-        const { spans, style } = ansi.spansOf(block.lines[block.spans.length] ?? "", block.style);
-        block.spans.push(spans);
-        block.style = style;
-      }
-      return block.spans[offset];
+      block.element.append(...rows);
+      pad(block);
     }
 
-    private async load(number: number): Promise<void> {
-      const known = this.#blocks.get(number);
-      const from = number * blockSize + (known?.lines.length ?? 0);
-      if (this.#loading.has(number) || from >= this.total) return;
-      this.#loading.add(number);
+    /** Keep room for what is not loaded. */
+    function pad({ element, rows, from, to }: Block): void {
+      const height = Math.min(rowHeight, maxHeight / Math.max(1, total));
+      element.style.paddingBottom = `${(to - from - rows.length) * height}px`;
+      element.style.setProperty("contain-intrinsic-size", `auto ${rows.length * rowHeight}px`);
+    }
+
+    function render(block: Block, lines: readonly string[], style: Style): void {
+      // lines take more room than what was kept for them: whoever has gone to the end stays there
+      const staysAtEnd = isLive ? isFollowing : isAtEnd();
+      let now = style;
+      const from = block.from + block.rows.length;
+      const rows = lines.map((line, n) => {
+        const { spans, style: next } = ansi.spansOf(line, now);
+        now = next;
+        return makeRow(from + n, spans);
+      });
+      put(block, rows);
+      block.style = now;
+      toEnd(staysAtEnd);
+      // lines that are folded to the width of a phone are higher once they are drawn
+      requestAnimationFrame(() => toEnd(isFollowing || (staysAtEnd && !isLive)));
+    }
+
+    async function load(block: Block): Promise<void> {
+      if (block.isLoading) return;
+      block.isLoading = true;
       try {
-        const { lines, style } = await this.fetch(from, (number + 1) * blockSize - from);
-        // an answer without lines would be asked for again and again
-        if (lines.length === 0) return;
-        // of long lines an answer holds a part of a block: the rest is asked for after it
-        if (!known) this.keep(number, { lines: [...lines], spans: [], style: ansi.parseStyle(style) });
-        else if (from === number * blockSize + known.lines.length) known.lines.push(...lines);
-        this.#onLoad();
-      } catch {
-        setTimeout(this.#onLoad, 2000);
+        while (block.element.isConnected && block.rows.length < block.to - block.from) {
+          const from = block.from + block.rows.length;
+          const part = await ask<Part>(`lines?from=${from}&count=${block.to - from}`);
+          if (part.from !== from || part.lines.length === 0) break;
+          render(block, part.lines, ansi.parseStyle(part.style));
+        }
+        unload();
+      } catch (problem) {
+        say(String(problem));
+        setTimeout(() => block.isNear && void load(block), 2000);
       } finally {
-        this.#loading.delete(number);
+        block.isLoading = false;
       }
     }
 
-    private keep(number: number, block: Block): void {
-      this.#blocks.delete(number);
-      this.#blocks.set(number, block);
-      for (const oldest of this.#blocks.keys()) {
-        if (this.#blocks.size <= maxBlocks) break;
-        this.#blocks.delete(oldest);
+    /** Let go of blocks that are far away. */
+    function unload(): void {
+      const loaded = blocks.slice(0, -1).filter(({ rows, isNear }) => rows.length > 0 && !isNear);
+      for (const block of loaded.slice(0, -maxLoaded)) {
+        Object.assign(block, { rows: [], style: undefined });
+        block.element.replaceChildren();
+        pad(block);
       }
+    }
+
+    const near = new IntersectionObserver(
+      (entries) => {
+        for (const { target, isIntersecting } of entries) {
+          const block = blocks.find(({ element }) => element === target);
+          if (!block) continue;
+          block.isNear = isIntersecting;
+          if (isIntersecting) void load(block);
+        }
+      },
+      { root: box, rootMargin: "800px" },
+    );
+
+    function addBlock(parent: HTMLElement, from: number, to: number): Block {
+      const element = make("div", { className: "block" });
+      const block = { from, to, element, rows: [], style: undefined, isLoading: false, isNear: false };
+      blocks.push(block);
+      parent.append(element);
+      near.observe(element);
+      return block;
+    }
+
+    /** Divide the lines into stages, and these into blocks; what was loaded is not asked for again. */
+    function divide(folds: readonly Fold[], known: ReadonlyMap<number, HTMLElement>): void {
+      const styles = new Map(blocks.map(({ from, rows, style }) => [from + rows.length, style]));
+      const before = new Map([...box!.querySelectorAll("details")].map((each) => [each.dataset["at"], each.open]));
+      const top = box!.scrollTop;
+      blocks = [];
+      near.disconnect();
+      box!.replaceChildren();
+      const isFailed = folds.some(({ result }) => result === "failed" || result === "timeout");
+      let line = 0;
+      const lines = (parent: HTMLElement, to: number) => {
+        while (line < to) {
+          // the part that the page came with is one block
+          const end = Math.min(to, line + blockSize - ((line - firstServed + blockSize * total) % blockSize));
+          const block = addBlock(parent, line, end);
+          const rows: HTMLElement[] = [];
+          for (; line < end && known.has(line); line++) rows.push(known.get(line) as HTMLElement);
+          put(block, rows);
+          block.style = styles.get(line);
+          line = end;
+        }
+      };
+      for (const fold of folds) {
+        if (fold.from < line) continue;
+        lines(box!, Math.min(fold.from, total));
+        const details = foldElement(fold);
+        details.open = before.get(details.dataset["at"]) ?? !(isFailed && fold.result === "ok");
+        box!.append(details);
+        lines(details, Math.min(fold.to ?? total, total));
+      }
+      lines(box!, total);
+      box!.scrollTop = top;
+      toEnd();
     }
 
     /** Lines that were written now. */
-    add(lines: readonly string[]): void {
-      for (const line of lines) {
-        const number = Math.floor(this.total / blockSize);
-        const offset = this.total - number * blockSize;
-        const block = this.#blocks.get(number);
-        if (block?.lines.length === offset) block.lines.push(line);
-        else if (offset === 0) {
-          const before = this.#blocks.get(number - 1);
-          const isKnown = number === 0 || before?.lines.length === blockSize;
-          // the colours it begins with come from the block before, or from the server
-          if (isKnown) {
-            if (before) this.get(this.total - 1);
-            this.keep(number, { lines: [line], spans: [], style: before?.style ?? ansi.plainStyle });
-          }
-        } else if (block) this.#blocks.delete(number);
-        this.total += 1;
-      }
-    }
-
-    /** The log began anew. */
-    clear(): void {
-      this.#blocks.clear();
-      this.total = 0;
-    }
-  }
-
-  // What a window on a log shows: rows, of which some are lines and some are heads of stages that fold.
-
-  interface Segment {
-    /** The number of its first row. */
-    readonly row: number;
-    readonly rows: number;
-    readonly line?: number;
-    readonly fold?: Fold;
-  }
-
-  const keyOf = ({ name, from }: Fold) => `${from} ${name}`;
-
-  /** Rows by number, for lines with some stages folded. */
-  class Rows {
-    #folds: readonly Fold[] = [];
-    #closed = new Set<string>();
-    #segments: Segment[] = [];
-    #total = 0;
-    count = 0;
-
-    /** How many lines there are. */
-    set total(total: number) {
-      this.#total = total;
-      this.build();
-    }
-
-    /** @param isFirst fold what went well: only at the start, as nothing may move under a reader's eyes later. */
-    setFolds(folds: readonly Fold[], isFirst: boolean): void {
-      this.#folds = folds;
-      if (isFirst && folds.some(({ result }) => result === "failed" || result === "timeout"))
-        for (const fold of folds) if (fold.result === "ok") this.#closed.add(keyOf(fold));
-      this.build();
-    }
-
-    toggle(fold: Fold): void {
-      const key = keyOf(fold);
-      if (!this.#closed.delete(key)) this.#closed.add(key);
-      this.build();
-    }
-
-    foldAll(isClosed: boolean): void {
-      this.#closed = new Set(isClosed ? this.#folds.map(keyOf) : []);
-      this.build();
-    }
-
-    private build(): void {
-      const segments: Segment[] = [];
-      let row = 0;
-      let line = 0;
-      const lines = (to: number) => {
-        if (to > line) {
-          segments.push({ row, rows: to - line, line });
-          row += to - line;
+    function append(lines: string[]): void {
+      for (let at = 0; at < lines.length; ) {
+        let last = blocks.at(-1);
+        const parent = [...box!.children].at(-1);
+        if (!last || last.to - last.from >= blockSize) {
+          const style = !last ? ansi.plainStyle : last.rows.length === last.to - last.from ? last.style : undefined;
+          const isOpen = parent instanceof HTMLDetailsElement && parent.dataset["to"] === "";
+          last = Object.assign(addBlock(isOpen ? parent : box!, total, total), { style });
         }
-        line = Math.max(line, to);
+        const more = lines.slice(at, at + blockSize - (last.to - last.from));
+        const isWhole = !last.isLoading && last.style !== undefined && last.rows.length === last.to - last.from;
+        at += more.length;
+        last.to += more.length;
+        total += more.length;
+        if (isWhole && last.style) render(last, more, last.style);
+        else pad(last);
+        toEnd();
+        if (last.isNear || isFollowing) void load(last);
+      }
+    }
+
+    /**
+     * Read which stages there are, and at first how many lines; returns where a stream of what comes after them begins.
+     */
+    async function readFolds(isFirst = false): Promise<string> {
+      const answer = await ask<Part & { at: string; folds: Fold[]; error?: number }>("lines?folds=1");
+      const known = new Map(served.map((row, n) => [firstServed + n, row]));
+      for (const { from, rows } of blocks) for (const [n, row] of rows.entries()) known.set(from + n, row);
+      served.length = 0;
+      if (isFirst) ({ total } = answer);
+      error = answer.error;
+      divide(answer.folds, known);
+      return answer.at;
+    }
+
+    /** Show a line with some before it; the page itself stays where it is. */
+    async function show(wanted: number): Promise<void> {
+      isFollowing = false;
+      tools.paint();
+      const line = Math.max(0, Math.min(wanted, total - 1));
+      const block = blocks.find(({ from, to }) => from <= line && line < to);
+      if (!block) return;
+      const details = block.element.closest("details");
+      if (details) details.open = true;
+      const go = () => {
+        const y = scrollY;
+        (block.rows[line - block.from] ?? block.element).scrollIntoView({ block: "center", inline: "nearest" });
+        box!.scrollLeft = 0;
+        scrollTo(scrollX, y);
       };
-      for (const fold of this.#folds) {
-        const from = Math.min(fold.from, this.#total);
-        const to = Math.min(fold.to ?? this.#total, this.#total);
-        if (from < line || to < from) continue;
-        lines(from);
-        segments.push({ row, rows: 1, fold });
-        row += 1;
-        if (this.#closed.has(keyOf(fold))) line = to;
-        else lines(to);
-      }
-      lines(this.#total);
-      this.#segments = segments;
-      this.count = row;
+      go();
+      await load(block);
+      // what is near it is loaded and drawn first
+      for (let frames = 0; frames < 3; frames++) await new Promise(requestAnimationFrame).then(go);
     }
 
-    at(row: number): { readonly line: number } | { readonly fold: Fold; readonly isClosed: boolean } | undefined {
-      const segment = this.#segments.findLast((each) => each.row <= row);
-      if (!segment || row >= segment.row + segment.rows) return undefined;
-      if (segment.fold) return { fold: segment.fold, isClosed: this.#closed.has(keyOf(segment.fold)) };
-      return { line: (segment.line ?? 0) + row - segment.row };
-    }
-
-    /** The row of a line; a stage that hides it is opened. */
-    rowOf(line: number): number {
-      const isIn = (fold: Fold) => fold.from <= line && line < (fold.to ?? this.#total);
-      const hidden = this.#folds.find((fold) => this.#closed.has(keyOf(fold)) && isIn(fold));
-      if (hidden) this.toggle(hidden);
-      const segment = this.#segments.find(
-        (each) => each.line !== undefined && each.line <= line && line < each.line + each.rows,
-      );
-      return segment ? segment.row + line - (segment.line ?? 0) : Math.max(0, this.count - 1);
-    }
-  }
-
-  // A window on a log: so many rows as can be seen are in the page, however many there are.
-
-  /** Pixels of a row, as in the stylesheet. */
-  const rowHeight = 20;
-  /** A browser's elements can be only so high (firefox 17.9 million pixels): beyond this the bar's scale shrinks. */
-  const maxHeight = 8_000_000;
-
-  class LogView {
-    readonly #lines: Lines;
-    readonly #rows: Rows;
-    readonly #box: HTMLElement;
-    readonly #spacer = make("div", { className: "spacer" });
-    readonly #shown = make("div", { className: "shown" });
-    #first = 0;
-    #isDrawing = false;
-    /** Where we have put the scroll bar ourselves. */
-    #set = -1;
-    /** Whether the end is kept in sight. */
-    isFollowing: boolean;
-    onFollow: () => void = () => {};
-    /** Lines that are marked, from 0: the link's, the search's. */
-    marked: readonly [from: number, to: number] | undefined;
-    hits = new Set<number>();
-
-    constructor(box: HTMLElement, parts: { lines: Lines; rows: Rows; isFollowing: boolean }) {
-      this.#box = box;
-      this.#lines = parts.lines;
-      this.#rows = parts.rows;
-      this.isFollowing = parts.isFollowing;
-      box.replaceChildren(this.#spacer, this.#shown);
-      box.addEventListener("scroll", () => this.scrolled(), { passive: true });
-      box.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
-      box.addEventListener("keydown", (event) => this.key(event));
-      new ResizeObserver(() => this.draw()).observe(box);
-      this.draw();
-    }
-
-    private get visible(): number {
-      return Math.max(1, Math.floor(this.#box.clientHeight / rowHeight));
-    }
-
-    private get isScaled(): boolean {
-      return this.#rows.count * rowHeight > maxHeight;
-    }
-
-    private get last(): number {
-      return Math.max(0, this.#rows.count - this.visible);
-    }
-
-    /** Draw before the next frame. */
-    draw(): void {
-      if (this.#isDrawing) return;
-      this.#isDrawing = true;
-      requestAnimationFrame(() => {
-        this.#isDrawing = false;
-        this.drawNow();
-      });
-    }
-
-    private drawNow(): void {
-      const height = `${Math.min(maxHeight, this.#rows.count * rowHeight)}px`;
-      if (this.#spacer.style.height !== height) this.#spacer.style.height = height;
-      this.#box.classList.toggle("empty", this.#rows.count === 0);
-      if (this.isFollowing) this.#first = this.last;
-      this.#first = Math.max(0, Math.min(this.#first, this.last));
-      this.place();
-      const elements: HTMLElement[] = [];
-      for (let row = this.#first; row <= this.#first + this.visible + 1; row++) {
-        const element = this.element(row);
-        if (element) elements.push(element);
-      }
-      const { activeElement } = document;
-      const focused = this.#shown.contains(activeElement) && activeElement?.getAttribute("data-key");
-      this.#shown.replaceChildren(...elements);
-      const again = focused && this.#shown.querySelector<HTMLElement>(`[data-key="${CSS.escape(focused)}"]`);
-      if (again) again.focus({ preventScroll: true });
-    }
-
-    /** Put the scroll bar where the first row is, and the rows where they can be seen. */
-    private place(): void {
-      const room = Math.max(0, this.#spacer.offsetHeight - this.#box.clientHeight);
-      const wanted = this.isScaled
-        ? Math.round((this.#first / Math.max(1, this.last)) * room)
-        : this.isFollowing
-          ? room
-          : undefined;
-      if (wanted !== undefined && Math.abs(this.#box.scrollTop - wanted) >= 1) {
-        this.#box.scrollTop = wanted;
-        this.#set = this.#box.scrollTop;
-      }
-      const top = this.isScaled ? this.#box.scrollTop : this.#first * rowHeight;
-      this.#shown.style.transform = `translateY(${top}px)`;
-    }
-
-    private scrolled(): void {
-      const at = this.#box.scrollTop;
-      if (Math.abs(at - this.#set) < 1) return this.draw();
-      this.#set = -1;
-      const room = Math.max(1, this.#box.scrollHeight - this.#box.clientHeight);
-      this.#first = this.isScaled ? Math.round((at / room) * this.last) : Math.floor(at / rowHeight);
-      this.follow(at >= room - 2);
-      this.draw();
-    }
-
-    private wheel(event: WheelEvent): void {
-      if (event.deltaY < 0) this.follow(false);
-      if (!this.isScaled || event.ctrlKey || event.deltaY === 0) return;
-      event.preventDefault();
-      const rows = event.deltaMode === 1 ? event.deltaY : event.deltaY / rowHeight;
-      this.move(Math.sign(rows) * Math.max(1, Math.round(Math.abs(rows))));
-    }
-
-    private key(event: KeyboardEvent): void {
-      if (event.ctrlKey || event.metaKey || event.altKey) return;
-      // it presses a button that has the focus
-      if (event.key === " " && event.target !== this.#box) return;
-      const page = Math.max(1, this.visible - 2);
-      const moves: Record<string, number> = {
-        ArrowUp: -1,
-        ArrowDown: 1,
-        PageUp: -page,
-        PageDown: page,
-        " ": event.shiftKey ? -page : page,
-        Home: -Number.MAX_SAFE_INTEGER,
-        End: Number.MAX_SAFE_INTEGER,
-      };
-      const rows = moves[event.key];
-      if (rows === undefined) return;
-      event.preventDefault();
-      this.move(rows);
-    }
-
-    private move(rows: number): void {
-      const first = Math.max(0, Math.min(this.#first + rows, this.last));
-      this.follow(first === this.last && rows > 0);
-      this.goTo(first);
-    }
-
-    private goTo(first: number): void {
-      this.#first = Math.max(0, Math.min(first, this.last));
-      if (!this.isScaled) {
-        this.#box.scrollTop = this.#first * rowHeight;
-        this.#set = this.#box.scrollTop;
-      }
-      this.draw();
-    }
-
-    private follow(isFollowing: boolean): void {
-      if (this.isFollowing === isFollowing) return;
-      this.isFollowing = isFollowing;
-      this.onFollow();
-    }
-
-    /** Keep the end in sight, or no longer. */
-    setFollowing(isFollowing: boolean): void {
-      this.follow(isFollowing);
-      this.draw();
-    }
-
-    /** Show a line (from 0), with some before it. */
-    show(line: number): void {
-      this.follow(false);
-      const row = this.#rows.rowOf(line);
-      this.draw();
-      this.goTo(row - Math.floor(this.visible / 3));
-    }
-
-    private element(number: number): HTMLElement | undefined {
-      const row = this.#rows.at(number);
-      if (!row) return undefined;
-      if ("fold" in row)
-        return foldElement(row.fold, row.isClosed, () => {
-          this.follow(false);
-          this.#rows.toggle(row.fold);
-          this.draw();
-        });
-      const { line } = row;
-      const name = String(line + 1);
-      const link = make("a", { className: "n", href: `#L${name}`, ariaLabel: `line ${name}`, tabIndex: -1 });
-      Object.assign(link.dataset, { n: name, key: `L${name}` });
-      // text is text, and classes come from a list that `spansOf` makes
-      const spans = (this.#lines.get(line) ?? [["…", "x2"] as const]).map(([text, className]) =>
-        className === "" ? text : make("span", { className }, text),
-      );
-      const element = make("div", { className: "row" }, link, make("span", { className: "t" }, ...spans));
-      if (this.marked && line >= this.marked[0] && line <= this.marked[1]) element.classList.add("marked");
-      if (this.hits.has(line)) element.classList.add("hit");
-      return element;
-    }
-  }
-
-  function foldElement(fold: Fold, isClosed: boolean, toggle: () => void): HTMLElement {
-    const { name, seconds, from, to } = fold;
-    const result = fold.result ?? "running";
-    const count = to === undefined ? "" : counted(to - from, "line");
-    const took = seconds === undefined ? "" : shortDuration(seconds);
-    const element = make(
-      "button",
-      { type: "button", className: `fold ${result}`, ariaExpanded: String(!isClosed) },
-      make("span", { className: "name" }, name),
-      make("span", { className: "result" }, result),
-      make("span", { className: "soft" }, [took, count].filter(Boolean).join(" · ")),
-    );
-    element.dataset["key"] = `fold ${from}`;
-    element.addEventListener("click", toggle);
-    return element;
-  }
-
-  /** Search, the first error, folds, following, and links to lines. */
-  function startTools(
-    section: HTMLElement,
-    { address, lines, rows, view }: { address: string; lines: Lines; rows: Rows; view: LogView },
-  ): void {
-    const bar = section.querySelector<HTMLElement>("[data-tools]");
-    if (!bar) return;
-    const found: { lines: number[]; count: number; at: number } = { lines: [], count: 0, at: -1 };
-    const label = "Search the log";
-    const search = make("input", { type: "search", placeholder: label, ariaLabel: label });
-    const status = make("output", {});
-    const button = (text: string, title: string, act: () => void) => {
-      const element = make("button", { type: "button", className: "quiet", title }, text);
-      element.addEventListener("click", act);
-      return element;
-    };
-    const showLine = (line: number) => view.show(Math.min(line, Math.max(0, lines.total - 1)));
-
-    const step = (by: number) => {
-      if (found.lines.length === 0) return;
-      found.at = (found.at + by + found.lines.length) % found.lines.length;
-      const line = found.lines[found.at] ?? 0;
-      view.marked = [line, line];
-      status.textContent = `${found.at + 1} of ${found.count}`;
-      view.show(line);
-    };
-    let asking = new AbortController();
-    /** Ask the server; what it was asked before is not wanted any more. */
-    const ask = async <T>(what: string): Promise<T> => {
-      asking.abort();
-      asking = new AbortController();
-      const answer = await fetch(`${address}/${what}`, { signal: asking.signal });
-      if (!answer.ok) throw new Error(`the server answered ${answer.status}`);
-      return (await answer.json()) as T;
-    };
-    const sayWhy = (error: unknown) => {
-      if (!(error instanceof DOMException)) status.textContent = String(error);
-    };
-    const firstError = async () => {
-      const { line } = await ask<{ line: number }>("error");
-      if (line < 0) {
-        status.textContent = "no error found";
-        return;
-      }
-      mark(line, line);
-      view.show(line);
-    };
     /** Mark lines, and have the address lead to them. */
-    const mark = (from: number, to: number) => {
-      view.marked = [from, to];
-      history.replaceState(null, "", from === to ? `#L${from + 1}` : `#L${from + 1}-L${to + 1}`);
-    };
-    const next = button("↓", "Next (n)", () => step(1));
-    next.ariaLabel = "Next match";
-    const previous = button("↑", "Previous (p)", () => step(-1));
-    previous.ariaLabel = "Previous match";
-    const error = button("First error", "Jump to the first error (e)", () => void firstError().catch(sayWhy));
-    let areClosed = false;
-    const fold = button("Fold all", "Fold or unfold all stages", () => {
-      areClosed = !areClosed;
-      fold.textContent = areClosed ? "Unfold all" : "Fold all";
-      rows.foldAll(areClosed);
-      view.draw();
-    });
-    const follow = button("Follow", "Keep the end in sight (f)", () => view.setFollowing(!view.isFollowing));
-    view.onFollow = () => (follow.ariaPressed = String(view.isFollowing));
-    view.onFollow();
-    bar.replaceChildren(search, previous, next, status, error, fold, follow);
-    bar.hidden = false;
+    function mark(from: number, to: number): void {
+      marked = [from, to];
+      const url = new URL(location.href);
+      url.hash = from === to ? `L${from + 1}` : `L${from + 1}-L${to + 1}`;
+      history.replaceState(null, "", url);
+      paintAll();
+    }
 
-    const searchLog = async () => {
-      const text = search.value;
-      const answer = await ask<{ lines: number[]; count: number }>(`search?q=${encodeURIComponent(text)}`);
-      Object.assign(found, answer, { at: -1 });
-      view.hits = new Set(answer.lines);
-      status.textContent = text === "" ? "" : answer.count === 0 ? "none" : `${answer.count}`;
-      if (answer.count > 0) step(1);
-      else view.draw();
-    };
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    search.addEventListener("input", () => {
-      clearTimeout(timer);
-      timer = setTimeout(() => void searchLog().catch(sayWhy), 300);
-    });
-    search.addEventListener("keydown", (event) => {
-      if (event.key !== "Enter") return;
+    const tools = startTools();
+
+    /** Search, the error, folds, following. */
+    function startTools(): { paint: () => void; search: () => Promise<void> } {
+      const bar = section.querySelector<HTMLElement>("[data-tools]");
+      const label = "Search the log";
+      const url = new URL(location.href);
+      const search = make("input", { type: "search", placeholder: label, ariaLabel: label });
+      search.value = url.searchParams.get("q") ?? "";
+      const status = make("output", {});
+      let found: { lines: number[]; count: number; at: number } = { lines: [], count: 0, at: -1 };
+      let asking = new AbortController();
+      const button = (text: string, title: string, act: () => void, ariaLabel = text) => {
+        const element = make("button", { type: "button", className: "quiet", title, ariaLabel }, text);
+        element.addEventListener("click", act);
+        return element;
+      };
+      const step = (by: number) => {
+        if (found.lines.length === 0) return;
+        found.at = (found.at + by + found.lines.length) % found.lines.length;
+        const line = found.lines[found.at] ?? 0;
+        marked = [line, line];
+        paintAll();
+        status.textContent = `${found.at + 1} of ${found.count}`;
+        void show(line);
+      };
+      const look = async () => {
+        asking.abort();
+        asking = new AbortController();
+        const text = search.value;
+        found = { lines: [], count: 0, at: -1 };
+        status.textContent = text === "" ? "" : "searching…";
+        const now = new URL(location.href);
+        if (text === "") now.searchParams.delete("q");
+        else now.searchParams.set("q", text);
+        history.replaceState(null, "", now);
+        try {
+          const query = new URLSearchParams({ q: text, case: exact.ariaPressed === "true" ? "1" : "" });
+          const answer = await ask<{ lines: number[]; count: number }>(`search?${query}`, asking.signal);
+          found = { ...answer, at: -1 };
+          hits = new Set(answer.lines);
+          paintAll();
+          status.textContent = text === "" ? "" : answer.count === 0 ? "none" : `${answer.count}`;
+          step(1);
+        } catch (problem) {
+          if (!(problem instanceof DOMException)) status.textContent = String(problem);
+        }
+      };
+      let timer: ReturnType<typeof setTimeout> | undefined;
+      const soon = () => {
+        clearTimeout(timer);
+        timer = setTimeout(() => void look(), 300);
+      };
+      search.addEventListener("input", soon);
+      search.addEventListener("keydown", (event) => {
+        if (event.key !== "Enter") return;
+        event.preventDefault();
+        if (found.lines.length > 0) step(event.shiftKey ? -1 : 1);
+        else void look();
+      });
+      const exact = button("Aa", "Capital letters count", () => {
+        exact.ariaPressed = String(exact.ariaPressed !== "true");
+        soon();
+      });
+      exact.ariaPressed = "false";
+      const next = button("↓", "Next (n)", () => step(1), "Next match");
+      const previous = button("↑", "Previous (p)", () => step(-1), "Previous match");
+      const first = button("Error", "What the run failed by (e)", () => {
+        if (error === undefined) status.textContent = "no error";
+        else {
+          mark(error, error);
+          void show(error);
+        }
+      });
+      const fold = button("Fold all", "Fold or unfold all stages", () => {
+        const all = [...box!.querySelectorAll("details")];
+        const isOpen = !all.some(({ open }) => open);
+        for (const each of all) each.open = isOpen;
+        fold.textContent = fold.ariaLabel = isOpen ? "Fold all" : "Unfold all";
+      });
+      const follow = button("Follow", "Keep the end in sight (f)", () => {
+        isFollowing = !isFollowing;
+        toEnd();
+        paint();
+      });
+      const paint = () => (follow.ariaPressed = String(isFollowing));
+      paint();
+      bar?.replaceChildren(search, exact, previous, next, status, first, fold, follow);
+      if (bar) bar.hidden = false;
+      startShortcuts([
+        ["/", "search the log", () => search.focus()],
+        ["n", "next match", () => step(1)],
+        ["p", "previous match", () => step(-1)],
+        ["e", "what the run failed by", () => first.click()],
+        ["f", "follow the end", () => follow.click()],
+      ]);
+      return { paint, search: async () => void (search.value !== "" && (await look())) };
+    }
+
+    // a browser that is busy with a long log may lose these keys, or not come as far
+    box.addEventListener("keydown", (event) => {
+      if ((event.key !== "End" && event.key !== "Home") || event.ctrlKey || event.altKey || event.metaKey) return;
       event.preventDefault();
-      if (found.lines.length > 0) step(event.shiftKey ? -1 : 1);
-      else searchLog().catch(sayWhy);
+      void show(event.key === "End" ? total - 1 : 0);
     });
-
-    startShortcuts([
-      ["/", "search the log", () => search.focus()],
-      ["n", "next match", () => step(1)],
-      ["p", "previous match", () => step(-1)],
-      ["e", "first error", () => error.click()],
-      ["f", "follow the end", () => follow.click()],
-    ]);
-
     // a click on a line's number links to it and moves nothing; with shift it is a range
-    section.addEventListener("click", (event) => {
+    box.addEventListener("click", (event) => {
       const number = (event.target as HTMLElement).closest<HTMLElement>("a.n")?.dataset["n"];
       if (number === undefined) return;
       event.preventDefault();
       const line = Number(number) - 1;
-      const start = event.shiftKey && view.marked ? view.marked[0] : line;
+      const start = event.shiftKey && marked[0] >= 0 ? marked[0] : line;
       mark(Math.min(start, line), Math.max(start, line));
-      view.draw();
     });
     // the table of stages may be another one by then
     document.addEventListener("click", (event) => {
-      const link = (event.target as HTMLElement).closest<HTMLElement>("#stages a[data-at]");
-      const at = link?.dataset["at"];
-      if (at === undefined) return;
+      const at = (event.target as HTMLElement).closest<HTMLElement>("#stages a[data-at]")?.dataset["at"];
+      const details = box.querySelector<HTMLDetailsElement>(`details[data-at="${at}"]`);
+      if (!details) return;
       event.preventDefault();
-      void fetch(`${address}/line-at?at=${at}`)
-        .then(async (answer) => (await answer.json()) as { line: number })
-        .then(({ line }) => showLine(line));
+      void show(Number(details.dataset["from"]));
     });
-
+    // the end is followed for as long as it is in sight
+    box.addEventListener("scroll", () => {
+      const wasFollowing = isFollowing;
+      if (box.scrollTop < lastTop - 2 && !isAtEnd()) isFollowing = false;
+      else if (isLive && isAtEnd()) isFollowing = true;
+      lastTop = box.scrollTop;
+      if (isFollowing !== wasFollowing) tools.paint();
+    });
     const fromHash = () => {
       const [, from, to] = /^#L(\d+)(?:-L(\d+))?$/.exec(location.hash) ?? [];
-      if (from === undefined) return;
+      if (from === undefined) return false;
       const first = Math.max(0, Number(from) - 1);
-      view.marked = [first, Math.max(first, Number(to ?? from) - 1)];
-      showLine(first);
+      marked = [first, Math.max(first, Number(to ?? from) - 1)];
+      paintAll();
+      box.scrollIntoView({ block: "nearest" });
+      void show(first);
+      return true;
     };
     addEventListener("hashchange", fromHash);
-    fromHash();
-  }
 
-  /** The log of a run's page: a window on it, live while the run goes on. */
-  async function startLog(section: HTMLElement): Promise<void> {
-    const address = `/runs/${section.dataset["run"]}`;
-    const isLive = section.dataset["live"] === "yes";
-    const rows = new Rows();
-    const lines = new Lines(address, () => view?.draw());
-    let view = undefined as LogView | undefined;
-
-    const readFolds = async (isFirst: boolean) => {
-      const answer = await fetch(`${address}/folds`);
-      if (!answer.ok) return;
-      rows.setFolds(((await answer.json()) as { folds: Fold[] }).folds, isFirst);
-      view?.draw();
-    };
-
-    let at = await lines.open();
-    rows.total = lines.total;
-    await readFolds(true);
-    const plain = section.querySelector<HTMLElement>("[data-plain]");
-    if (!plain) return;
-    const box = make("div", { className: "lines window", tabIndex: 0, role: "region", ariaLabel: "Log lines" });
-    plain.replaceWith(box);
-    view = new LogView(box, { lines, rows, isFollowing: isLive && location.hash === "" });
-    startTools(section, { address, lines, rows, view });
+    let at = await readFolds(true);
+    box.classList.add("window");
+    if (!fromHash()) {
+      if (isFollowing) for (const block of blocks.slice(-1)) void load(block);
+      else if (location.search.includes("from=")) void show(firstServed);
+      else if (error !== undefined) void show(error);
+    }
+    void tools.search();
     if (!isLive) return;
     let willRead = false;
     const close = openStream(() => `${address}/log?follow=1&at=${encodeURIComponent(at)}`, {
       message: (data, id) => {
         at = id;
-        lines.add(data.split("\n"));
-        rows.total = lines.total;
-        view?.draw();
+        append(data.split("\n"));
       },
       restart: (_, id) => {
         at = id;
-        lines.clear();
-        rows.total = 0;
-        view?.draw();
+        total = 0;
+        divide([], new Map());
       },
       about: (data) => {
         if (!swapParts(parsed(data)) || willRead) return;
         willRead = true;
         setTimeout(() => {
           willRead = false;
-          void readFolds(false);
+          void readFolds();
         }, 500);
       },
       end: (state) => {
         close();
         say(`The run has ended: ${state}`);
         // many may look at it: they do not all ask at once
-        setTimeout(() => void showEnd().then(() => readFolds(false)), Math.random() * 1000);
+        setTimeout(() => void showEnd().then(() => readFolds()), Math.random() * 1000);
       },
     });
+  }
+
+  function foldElement({ name, seconds, from, to, at, ...fold }: Fold): HTMLDetailsElement {
+    const result = fold.result ?? "running";
+    const count = to === undefined ? "" : counted(to - from, "line");
+    const took = seconds === undefined ? "" : shortDuration(seconds);
+    const summary = make(
+      "summary",
+      { className: `fold ${result}` },
+      make("span", { className: "name" }, name),
+      make("span", { className: "result" }, result),
+      make("span", { className: "soft" }, [took, count].filter(Boolean).join(" · ")),
+    );
+    const details = make("details", {}, summary);
+    Object.assign(details.dataset, { name, at, from, to: to ?? "" });
+    return details;
   }
 
   /** The run has ended: show its result without moving the log. */
@@ -763,6 +615,8 @@ export function client({ ansi, counted, shortAge, shortDuration }: Shared): void
   /** Show what the server says of the run now; returns whether its stages are others. */
   function swapParts(fresh: Document): boolean {
     document.title = fresh.title;
+    const icon = "link[rel=icon]";
+    find(icon)?.setAttribute("href", fresh.querySelector(icon)?.getAttribute("href") ?? "/page/icon.svg");
     const parts = ["summary", "stagebar", "stages"];
     const changed = parts.filter((id) => swap(document.getElementById(id), fresh.getElementById(id)));
     return changed.includes("stages");

@@ -36,10 +36,23 @@ function named(end: string, type: string, text: string) {
 /** A boat, as a path in a box of 20 by 20. */
 export const boat = "M2 12h16l-3 5H5zM9.2 2v8.4H3.4zM10.8 4.2l5 6.2h-5z";
 
-/** The picture in a browser's tab. */
-export const icon = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 20 20">
-<path fill="#2f6fb3" d="${boat}"/></svg>
-`;
+/** What tells of a state in a browser's tab: by colour, and a failure by its shape, too. */
+const icons: Record<string, string> = {
+  "": "#2f6fb3",
+  ...{ failed: "#d8564c", succeeded: "#3f9a60", running: "#dba32c", starting: "#dba32c" },
+  ...{ waiting: "#8a939d", cancelled: "#8a939d", superseded: "#8a939d" },
+};
+
+/** The picture in a browser's tab: `icon.svg`, or `icon-STATE.svg`. */
+export function iconOf(name: string): { text: string; type: string } | undefined {
+  const state = /^icon(?:-([a-z]+))?\.svg$/.exec(name)?.[1] ?? "";
+  const colour = name.startsWith("icon") ? icons[state] : undefined;
+  if (colour === undefined) return undefined;
+  const cross = `<path stroke="#fff" stroke-width="2.5" d="M11 11l7 7m0-7l-7 7"/>`;
+  const text = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 20 20"><path fill="${colour}" d="${boat}"/>
+${state === "failed" ? `<circle cx="14.5" cy="14.5" r="5.5" fill="#b3261e"/>${cross}` : ""}</svg>\n`;
+  return { text, type: "image/svg+xml" };
+}
 
 /** The background of logs, and how much the colours of a log must differ from it (WCAG's ratio). */
 const logBackground = [0x0f, 0x13, 0x17] as const;

@@ -2,7 +2,9 @@ import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { shortSha } from "../core/names.ts";
 import { html, type Html } from "./html.ts";
-import { table } from "./layout.ts";
+import { pill, table } from "./layout.ts";
+import { commitLink } from "./run-page.ts";
+import type { Run } from "./source.ts";
 import { ago, counted } from "./times.ts";
 
 /**
@@ -44,17 +46,39 @@ export interface FleetSettings {
   readonly state: string;
 }
 
-export async function fleetPage(settings: FleetSettings, now: number): Promise<Html> {
+/** After so many ms what was seen says nothing of now. */
+const staleAfter = 3_600_000;
+
+/** Of the hosts that have a run's repo how many serve its commit; undefined: none has it. */
+export async function servedBy(
+  settings: FleetSettings,
+  { repo, sha }: Run,
+): Promise<{ here: number; of: number } | undefined> {
+  const rows = planFleet(await readSnapshots(settings), settings.list);
+  const own = rows.filter((row) => row.sha !== undefined && isOf(row, repo));
+  const here = own.filter((row) => row.sha === sha).length;
+  return here > 0 ? { here, of: own.length } : undefined;
+}
+
+/** Slaves name a repo by its folder, forges by owner and name. */
+function isOf(row: ServedRepo, repo: string): boolean {
+  return row.repo === repo || row.repo === repo.slice(repo.lastIndexOf("/") + 1);
+}
+
+/** @param runs all, to name commits by. */
+export async function fleetPage(settings: FleetSettings, runs: readonly Run[], now: number): Promise<Html> {
   const rows = planFleet(await readSnapshots(settings), settings.list);
   const hosts = new Set(rows.map(({ host }) => host));
   const bad = rows.filter(isBad).length;
   const wrong = bad === 1 ? "1 is not as it should be" : `${bad} are not as they should be`;
   const columns = ["Host", "Repo", "State", "Serves", "Since", "Should be", "Seen", "Why"];
+  const bySha = new Map(runs.map((run) => [run.sha, run]));
+  const shown = rows.map((row) => rowOf(row, bySha.get(row.sha ?? "-"), now));
   const none = html`<p class="empty">Nothing is known yet: run <code>server-update --status</code>.</p>`;
   return html`<div class="head"><h1>Fleet</h1>
 <p class="sum">${counted(hosts.size, "host")}${bad > 0 && ` · ${wrong}`}</p></div>
 <p class="sum">${settings.list}, as <code>server-update --status</code> or <code>--converge</code> saw it last.</p>
-${rows.length === 0 ? none : table("fleet", { columns, rows: rows.map((row) => rowOf(row, now)) })}`;
+${rows.length === 0 ? none : table("fleet", { columns, rows: shown })}`;
 }
 
 /** The newest that is known of each host and repo, what is wrong first. Pure. */
@@ -119,12 +143,15 @@ function whyOf({ drift }: FleetRow): string {
   return drift.replace(/^DIFFERS(?:[:;] )?/, "");
 }
 
-function rowOf(row: FleetRow, now: number): Html {
-  const state = row.unreachable !== undefined ? "unreachable" : row.drift !== "" ? "differs" : "ok";
+function rowOf(row: FleetRow, run: Run | undefined, now: number): Html {
+  const isStale = !isBad(row) && now - Date.parse(row.seen) > staleAfter;
+  const state =
+    row.unreachable !== undefined ? "unreachable" : row.drift !== "" ? "differs" : isStale ? "unknown" : "ok";
+  const title = run && html` <a class="title" href="/runs/${run.id}">${run.commit?.title ?? "its run"}</a>`;
   const branch = row.branch !== undefined && html`<span class="ref">${row.branch}</span>`;
   return html`<tr class="${isBad(row) && "drift"}"><th scope="row">${row.host}</th><td class="repo">${row.repo}</td>
-<td class="state"><span class="pill ${state}">${state}</span></td>
-<td class="serves"><span class="sha">${shortSha(row.sha ?? "")}</span> ${branch}</td>
+<td class="state">${pill(state)}</td>
+<td class="serves"><span class="sha">${run ? commitLink(run) : shortSha(row.sha ?? "")}</span> ${branch}${title}</td>
 <td class="when" data-is="since">${ago(row.since, now)}</td>
 <td class="sha wanted" data-is="should be">${shortSha(row.wanted ?? "")}</td>
 <td class="when" data-is="seen">${ago(row.seen, now)}</td>

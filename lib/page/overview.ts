@@ -1,7 +1,7 @@
 import { shortRef, shortSha } from "../core/names.ts";
 import { html, type Html, type Value } from "./html.ts";
 import { pill, table } from "./layout.ts";
-import { bars } from "./plots.ts";
+import { bars, dayStrip } from "./plots.ts";
 import { hasResult, isUnderWay, type Run } from "./source.ts";
 import { ago, clock, counted, shortDuration } from "./times.ts";
 
@@ -94,32 +94,36 @@ export function repoPath(name: string): string {
 
 export function overviewPage(
   overview: Overview,
-  { filter, problems, now }: { filter: string; problems: readonly string[]; now: number },
+  { filter, show, problems, now }: { filter: string; show: string; problems: readonly string[]; now: number },
 ): Html {
-  const shown = overview.repos.filter((repo) => wordsOf(repo).includes(filter.toLowerCase()));
-  const failed = overview.repos.filter(({ last }) => last?.state === "failed").length;
+  const fits = { failed: isFailed, running: isRunning, waiting: isWaiting }[show] ?? (() => true);
+  const shown = overview.repos.filter((repo) => fits(repo) && wordsOf(repo).includes(filter.toLowerCase()));
   const caption = "All repos, the worst first";
   const columns = ["Repo", "Last run", "Branch and commit", "By", "When", "#Took", `Last ${shownBars}`];
   const list = html`<ul>${problems.map((each) => html`<li>${each}</li>`)}</ul>`;
   return html`<div id="problems">
 ${problems.length > 0 && html`<section class="problems" aria-label="Problems of the server">${list}</section>`}</div>
-<div class="head"><h1>Repos</h1><p class="sum">${counts(overview, failed)}</p>
+<div class="head"><h1>Repos</h1><p class="sum">${counts(overview, show)}</p>
 <form class="filter" role="search" action="/"><label><span class="away">Filter</span><input type="search" name="q"
 value="${filter}" placeholder="Filter by repo, branch, commit, person" autocomplete="off" data-filter></label>
 <noscript><button>Filter</button></noscript></form></div>
-<div id="live">${underWay(overview, now)}
+<div id="live">${dayStrip(overview.repos, now)}${underWay(overview, now)}
 ${table("repos", { caption, columns, rows: shown.map((repo) => row(repo, now)) })}
 <p class="empty" data-none${shown.length > 0 && html` hidden`}>No repo fits the filter.</p></div>`;
 }
 
-function counts({ repos, running, waiting }: Overview, failed: number): string {
-  const parts = [
-    counted(repos.length, "repo"),
-    ...(failed > 0 ? [`${failed} failed`] : []),
-    ...(running.length > 0 ? [`${running.length} running`] : []),
-    ...(waiting.length > 0 ? [`${waiting.length} waiting`] : []),
-  ];
-  return parts.join(" · ");
+const isFailed = ({ last }: RepoSummary) => last?.state === "failed";
+const isRunning = ({ running }: RepoSummary) => running !== undefined;
+const isWaiting = ({ waiting }: RepoSummary) => waiting > 0;
+
+/** Each count leads to what it counts. */
+function counts({ repos, running, waiting }: Overview, show: string): Html {
+  const link = (count: number, state: string) =>
+    count > 0 &&
+    html` · <a href="/?show=${state}"${show === state && html` aria-current="page"`}>${count} ${state}</a>`;
+  const all = counted(repos.length, "repo");
+  return html`${show === "" ? all : html`<a href="/">${all}</a>`}${link(repos.filter(isFailed).length, "failed")}
+${link(running.length, "running")}${link(waiting.length, "waiting")}`;
 }
 
 /** What runs and waits now. */
@@ -152,7 +156,8 @@ function row(repo: RepoSummary, now: number): Html {
   return html`<tr class="${last?.state ?? "none"}" data-words="${wordsOf(repo)}"><th scope="row">
 <a href="${repoPath(name)}" title="${name}" aria-label="${name}"
 ><span class="owner">${owner}</span><span class="name">${short}</span></a></th>
-<td class="state"><a href="${href}">${pill(state)}</a></td>
+<td class="state">${running && last?.state === "failed" && html`<a href="/runs/${last.id}">${pill("failed")}</a> `}<a
+href="${href}">${pill(state)}</a></td>
 <td class="what">
 ${shown && html`<span class="ref">${shortRef(shown.ref)}</span> <span class="title">${title}</span>`}</td>
 <td class="by">${shown?.commit?.pusher ?? (shown?.forge === "poll" ? "poll" : "")}</td>

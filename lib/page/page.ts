@@ -1,20 +1,19 @@
 import { createHash } from "node:crypto";
 import type { IncomingMessage, ServerResponse } from "node:http";
-import { HttpError } from "../http/server.ts";
-import { fleetPage } from "./fleet-page.ts";
-import { Gate, SignInFirst, type Visit } from "./gate.ts";
+import { isRunId } from "../core/id.ts";
+import { HttpError, readBody } from "../http/server.ts";
+import { Access, cameByLink, checkOrigin, SignInFirst, type Visit } from "./access.ts";
+import { fleetPage, servedBy } from "./fleet-page.ts";
 import { html, type Html } from "./html.ts";
-import { notice, page } from "./layout.ts";
-import { overviewPage, planOverview } from "./overview.ts";
-import { releasesPage } from "./releases-page.ts";
-import { repoPage } from "./repo-page.ts";
+import { bouncePage, frame, notice, returnPath, signInForm } from "./layout.ts";
+import { Logs } from "./log.ts";
+import { type Overview, overviewPage, planOverview } from "./overview.ts";
 import { badge } from "./plots.ts";
-import { RunRequests } from "./run-requests.ts";
-import { redirect, sendFile, sendImage, sendPage, setSafeHeaders } from "./send.ts";
-import { Sessions, Tries } from "./sessions.ts";
-import type { Credential, PageSource, StatusSettings } from "./source.ts";
-import { bouncePage, returnPath, signIn, signInForm } from "./sign-in.ts";
-import { cameByLink, checkOrigin, setCookie } from "./viewer.ts";
+import { releasesPage } from "./releases-page.ts";
+import { around, changingPart, question, runPage, runTitle } from "./run-page.ts";
+import { readQuery, repoPage, runsPage } from "./runs-page.ts";
+import { rawHeaders, redirect, send, sendFile, setSafeHeaders } from "./send.ts";
+import type { Credential, PageSource, Run, StatusSettings } from "./source.ts";
 
 export { type Overview, planOverview, type RepoSummary, type Waiting } from "./overview.ts";
 export type { Credential, PageSource, Right, Run, Stage, StatusSettings } from "./source.ts";
@@ -24,40 +23,40 @@ export { shortAge, shortDuration } from "./times.ts";
 /** The page: runs, logs and the fleet in a browser. GET reads, and changes nothing; POST asks where it comes from. */
 export class Page {
   readonly #source: PageSource;
-  readonly #sessions: Sessions;
-  readonly #tries = new Tries();
-  readonly #gate: Gate;
-  readonly #runs: RunRequests;
-  /** What strangers are told at a revision of all. */
-  #publicRevision = { all: "", own: "" };
+  readonly #access: Access;
+  readonly #logs: Logs;
+  /** What was made of all runs at a revision: for those who see all, and for strangers. */
+  readonly #made = new Map<boolean, { from: string; overview: Overview; revision: string }>();
 
-  private constructor(source: PageSource, sessions: Sessions) {
+  private constructor(source: PageSource, access: Access) {
     this.#source = source;
-    this.#sessions = sessions;
-    this.#gate = new Gate({ source, sessions, tries: this.#tries });
-    this.#runs = new RunRequests({
-      source,
-      gate: this.#gate,
-      send: (...answer) => this.send(...answer),
-    });
+    this.#access = access;
+    this.#logs = new Logs(source);
   }
 
   /** @param state the server's state folder, where the sessions are. */
   static async open(state: string, source: PageSource): Promise<Page> {
-    return new Page(source, await Sessions.open(state));
+    return new Page(source, await Access.open(state, source));
   }
 
   /** The settings have changed: those who may no longer see something are let go. */
   reload(): void {
-    this.#gate.check();
+    this.#access.check();
   }
 
   /**
-   * Whose secret a program sends (`Authorization: Bearer …`).
-   * @throws {HttpError} 401, or 429 after too many wrong tries.
+   * Whose token a program sends (`Authorization: Bearer …`); its answer ends when the token is taken away.
+   * @throws {HttpError} 401, or 503 when too many read something now.
    */
-  bearer(request: IncomingMessage, settings: StatusSettings): Credential {
-    return this.#gate.bearer(request, settings);
+  bearer(
+    request: IncomingMessage,
+    response: ServerResponse,
+    settings: StatusSettings,
+  ): Pick<Credential, "name" | "right"> {
+    const { name, right } = this.#access.viewerOf(request, settings);
+    if (name === undefined || right === undefined) throw new SignInFirst();
+    this.#access.watch({ request, response }, ({ viewer }) => viewer.name === name && viewer.right === right);
+    return { name, right };
   }
 
   /** Answer a request; what a program gets for errors is JSON, a person a page. */
@@ -68,169 +67,237 @@ export class Page {
     if (!settings || !target.startsWith("/") || !URL.canParse(target, "http://localhost"))
       throw new HttpError(404, "there is no such page");
     const url = new URL(`http://localhost${target}`);
-    const viewer = this.#gate.viewerOf(request, settings);
-    const visit = { request, response, url, viewer, settings };
+    const visit = { request, response, url, viewer: this.#access.viewerOf(request, settings), settings };
     try {
       await this.answer(visit);
     } catch (error) {
-      if (!(error instanceof HttpError) || response.headersSent || !wantsPage(request)) throw error;
+      if (!(error instanceof HttpError) || response.headersSent || !/\btext\/html\b/.test(request.headers.accept ?? ""))
+        throw error;
       const { status, message, headers } = error;
       if (error instanceof SignInFirst) {
         const form = signInForm(returnPath(request.method === "GET" ? target : "/"));
-        return sendPage(response, status, this.frame(visit, "Sign in", form), headers);
+        return await this.show(visit, "Sign in", form, { status, headers });
       }
-      const title = status === 404 ? sentence(message) : "That did not work";
+      const title = status === 404 ? message.slice(0, 1).toUpperCase() + message.slice(1) : "That did not work";
       const why = status === 404 ? "It may have been removed, or its address is another." : message;
       const body = notice(title, why, html`<a href="/">All repos</a>`);
-      sendPage(response, status, this.frame(visit, `${status}`, body), headers);
+      await this.show(visit, `${status}`, body, { status, headers });
     }
   }
 
   private async answer(visit: Visit): Promise<void> {
-    const { request, response, url, settings } = visit;
-    const path = url.pathname;
-    if (path.startsWith("/page/")) return sendFile(response, path.slice("/page/".length));
-    if (path === "/sign-in") return await this.signIn(visit);
-    if (path === "/sign-out") return await this.signOut(visit);
-    if (request.method === "POST") return await this.#runs.steer(visit);
-    if (request.method !== "GET" && request.method !== "HEAD") throw new HttpError(405, "use GET", { allow: "GET" });
+    const { request, url, settings } = visit;
+    const { pathname: path, searchParams: query } = url;
     const [, first = "", ...rest] = path.split("/");
-    if (path.endsWith("/badge.svg") && first === "repos") return this.badge(visit, rest.slice(0, -1));
-    if (cameByLink(request, settings)) return sendPage(response, 200, bouncePage(returnPath(request.url)));
+    if (first === "page") return await sendFile(visit, rest.join("/"));
+    if (path === "/sign-in") return await this.signIn(visit);
+    if (request.method === "POST") return await this.act(visit);
+    if (path === "/sign-out") throw new HttpError(405, "use POST", { allow: "POST" });
+    if (request.method !== "GET" && request.method !== "HEAD") throw new HttpError(405, "use GET", { allow: "GET" });
+    if (first === "repos" && rest.at(-1) === "badge.svg") return await this.badge(visit, decoded(rest.slice(0, -1)));
+    if (cameByLink(request, settings))
+      return await send(visit, { text: bouncePage(returnPath(request.url)).text, type: "text/html" });
     if (path === "/") return await this.overview(visit);
     if (path === "/live") return this.live(visit);
-    if (first === "repos") return this.repo(visit, rest);
-    if (first === "runs") return await this.#runs.answer(visit, rest);
-    this.#gate.needRight(visit);
+    if (first === "repos") return await this.repo(visit, decoded(rest));
+    if (path === "/runs") {
+      if (!this.#access.canSee(visit)) throw new SignInFirst();
+      const runs = this.#source.runs().filter(({ repo }) => this.#access.canSee(visit, repo));
+      return await this.show(visit, "Runs", runsPage(runs, readQuery(query), Date.now()), { kind: "repo" });
+    }
+    if (first === "runs") return await this.run(visit, rest);
+    this.#access.needRight(visit);
     if (path === "/fleet" && settings.fleet !== undefined)
-      return this.send(visit, "Fleet", await fleetPage(settings.fleet, Date.now()));
+      return await this.show(visit, "Fleet", await fleetPage(settings.fleet, this.#source.runs(), Date.now()));
     if (path === "/releases" && settings.releases.length > 0)
-      return this.send(visit, "Releases", await releasesPage(settings.releases, Date.now()));
+      return await this.show(visit, "Releases", await releasesPage(settings.releases, Date.now()));
     throw new HttpError(404, "there is no such page");
   }
 
-  private frame({ viewer, url, settings }: Visit, title: string, body: Html, kind = ""): Html {
-    const links: [path: string, text: string][] = [["/", "Repos"]];
+  /** Send a page in its frame; `kind` says to the script what it does there, `state` is the icon's. */
+  private async show(
+    visit: Visit,
+    title: string,
+    body: Html,
+    { kind = "", state = "", ...more }: { kind?: string; state?: string; status?: number; headers?: object } = {},
+  ): Promise<void> {
+    const { viewer, url, settings } = visit;
+    const links: [path: string, text: string][] = [
+      ["/", "Repos"],
+      ["/runs", "Runs"],
+    ];
     if (settings.fleet !== undefined && viewer.right) links.push(["/fleet", "Fleet"]);
     if (settings.releases.length > 0 && viewer.right) links.push(["/releases", "Releases"]);
-    return page({ title, viewer, path: url.pathname, body, kind, links });
-  }
-
-  /** Send a page in its frame; `kind` says to the script what it does there. */
-  private send(visit: Visit, title: string, body: Html, kind = ""): void {
-    sendPage(visit.response, 200, this.frame(visit, title, body, kind));
+    const { text } = frame({ title, viewer, path: url.pathname, body, kind, state, links });
+    await send(visit, { ...more, text, type: "text/html" });
   }
 
   private async signIn(visit: Visit): Promise<void> {
     const { request, response, url, settings } = visit;
-    if (request.method === "GET" || request.method === "HEAD") {
-      const to = returnPath(url.searchParams.get("to"));
-      return this.send(visit, "Sign in", signInForm(to));
-    }
+    if (request.method === "GET" || request.method === "HEAD")
+      return await this.show(visit, "Sign in", signInForm(returnPath(url.searchParams.get("to"))));
     if (request.method !== "POST") throw new HttpError(405, "use POST", { allow: "GET, POST" });
-    const wrong = await signIn(request, response, {
-      settings,
-      sessions: this.#sessions,
-      tries: this.#tries,
-    });
-    if (!wrong) return;
-    const body = signInForm(wrong.to, wrong.problem);
-    sendPage(response, 403, this.frame(visit, "Sign in", body));
+    checkOrigin(request, settings.origin);
+    const form = new URLSearchParams((await readBody(request, { max: 8192 })).toString("utf8"));
+    const to = returnPath(form.get("to"));
+    const done = await this.#access.signIn(request, form.get("secret") ?? "", settings);
+    if ("cookie" in done) return redirect(response, to, { "set-cookie": done.cookie });
+    await this.show(visit, "Sign in", signInForm(to, done.problem), { status: 403 });
   }
 
-  private async signOut({ request, response, viewer, settings }: Visit): Promise<void> {
-    if (request.method !== "POST") throw new HttpError(405, "use POST", { allow: "POST" });
+  /** Sign-out, rerun and cancel, by POST. */
+  private async act(visit: Visit): Promise<void> {
+    const { request, response, url, viewer, settings } = visit;
     checkOrigin(request, settings.origin);
-    if (viewer.session !== undefined) await this.#sessions.end(viewer.session);
-    this.#gate.check();
-    redirect(response, "/sign-in", { "set-cookie": setCookie(request, settings, undefined) });
+    request.resume();
+    if (url.pathname === "/sign-out")
+      return redirect(response, "/sign-in", { "set-cookie": await this.#access.signOut(visit) });
+    const [, first, id = "", what, ...more] = url.pathname.split("/");
+    this.#access.needRight(visit);
+    const run = first === "runs" && isRunId(id) ? this.#source.run(id) : undefined;
+    if (!run || (what !== "rerun" && what !== "cancel") || more.length > 0)
+      throw new HttpError(404, "there is no such page");
+    this.#access.needSteer(visit);
+    const by = viewer.name ?? "";
+    if (what === "cancel") await this.#source.cancel(run, by);
+    redirect(response, `/runs/${what === "cancel" ? run.id : await this.#source.rerun(run, by)}`);
+  }
+
+  /** What somebody may see of all runs: made once for each change. */
+  private madeFor(visit: Visit): { overview: Overview; revision: string } {
+    const repos = [...this.#source.repos()].filter(({ name }) => this.#access.canSee(visit, name));
+    const isStranger = visit.viewer.right === undefined;
+    const from = JSON.stringify([this.#source.revision(), repos.map(({ name }) => name)]);
+    const known = this.#made.get(isStranger);
+    if (known?.from === from) return known;
+    const overview = planOverview(
+      repos.map(({ name }) => name),
+      this.#source.runs(),
+    );
+    // when something happens in other repos is not for strangers to know
+    const runs = overview.repos.flatMap((repo) => repo.runs.map(({ id, state }) => `${id} ${state}`));
+    const revision = isStranger
+      ? createHash("sha256").update(runs.sort().join("\n")).digest("hex")
+      : this.#source.revision();
+    const made = { from, overview, revision };
+    this.#made.set(isStranger, made);
+    return made;
   }
 
   private async overview(visit: Visit): Promise<void> {
     const { viewer, url } = visit;
-    const names = [...this.#source.repos()].map(({ name }) => name).filter((name) => this.#gate.canSee(visit, name));
-    if (names.length === 0 && viewer.right === undefined) throw new SignInFirst();
-    const overview = planOverview(names, this.#source.runs());
+    const { overview } = this.madeFor(visit);
+    if (overview.repos.length === 0 && viewer.right === undefined) throw new SignInFirst();
     const problems = viewer.right === undefined ? [] : await this.#source.problems();
     const filter = (url.searchParams.get("q") ?? "").trim().slice(0, 200);
-    const body = overviewPage(overview, { filter, problems, now: Date.now() });
-    this.send(visit, "Repos", body, "overview");
+    const show = url.searchParams.get("show") ?? "";
+    const state = overview.repos.some(({ last }) => last?.state === "failed") ? "failed" : "";
+    const body = overviewPage(overview, { filter, show, problems, now: Date.now() });
+    await this.show(visit, "Repos", body, { kind: "overview", state });
   }
 
   /** Says that something has changed, at most once a second. */
   private live(visit: Visit): void {
     const { response } = visit;
-    if (!this.#gate.canSee(visit)) throw new SignInFirst();
-    this.#gate.watch(visit, (eyes) => this.#gate.canSee(eyes));
-    response.writeHead(200, {
-      "content-type": "text/event-stream; charset=utf-8",
-      "x-accel-buffering": "no",
-    });
+    if (!this.#access.canSee(visit)) throw new SignInFirst();
+    this.#access.watch(visit, (eyes) => this.#access.canSee(eyes));
+    response.writeHead(200, { "content-type": "text/event-stream; charset=utf-8", "x-accel-buffering": "no" });
     if (visit.request.method === "HEAD") return void response.end();
-    let told = this.revisionFor(visit);
+    let told = this.madeFor(visit).revision;
     response.write(`retry: 2000\nevent: hello\ndata: ${told}\n\n`);
     let quiet = 0;
     const timer = setInterval(() => {
-      const now = this.revisionFor(visit);
+      const now = this.madeFor(visit).revision;
       if (now !== told) response.write(`event: change\ndata: ${(told = now)}\n\n`);
       else if (++quiet % 15 === 0) response.write(": \n\n");
     }, 1000);
     response.once("close", () => clearInterval(timer));
   }
 
-  /** Changes with whatever somebody can see: when something happens in other repos is not for strangers to know. */
-  private revisionFor({ viewer, settings }: Visit): string {
-    const all = this.#source.revision();
-    if (viewer.right !== undefined || settings.public) return all;
-    if (this.#publicRevision.all !== all) {
-      const repos = [...this.#source.repos()].filter((repo) => repo.public);
-      const names = new Set(repos.map(({ name }) => name));
-      const runs = this.#source.runs().filter(({ repo }) => names.has(repo));
-      const text = runs.map(({ id, state }) => `${id} ${state}`).join("\n");
-      this.#publicRevision = { all, own: createHash("sha256").update(text).digest("hex") };
-    }
-    return this.#publicRevision.own;
+  private async badge(visit: Visit, name: string): Promise<void> {
+    // a stranger must not learn from a badge that there is such a repo
+    if (!this.knows(name) || !this.#access.canSee(visit, name)) throw new HttpError(404, "there is no such badge");
+    const text = badge(this.#source.runs().filter(({ repo }) => repo === name));
+    const headers = { ...rawHeaders, "cache-control": "no-cache" };
+    await send(visit, { text, type: "image/svg+xml", headers });
   }
 
-  private badge(visit: Visit, parts: readonly string[]): void {
-    const name = decoded(parts.join("/"));
-    // a stranger must not learn from a badge that there is such a repo
-    if (!this.knows(name) || !this.#gate.canSee(visit, name)) throw new HttpError(404, "there is no such badge");
-    sendImage(visit.response, badge(this.#source.runs().filter(({ repo }) => repo === name)), {
-      "cache-control": "no-cache",
-      "cross-origin-resource-policy": "cross-origin",
-    });
+  private async repo(visit: Visit, name: string): Promise<void> {
+    const runs = this.#source.runs().filter(({ repo }) => repo === name);
+    const isKnown = this.knows(name) || runs.length > 0;
+    if (!isKnown || !this.#access.canSee(visit, name)) {
+      this.#access.needRight(visit);
+      throw new HttpError(404, "there is no such repo");
+    }
+    const ignored = visit.viewer.right === undefined ? [] : this.#source.ignored(name, 20);
+    const body = repoPage(name, runs, readQuery(visit.url.searchParams), { ignored, now: Date.now() });
+    await this.show(visit, name, body, { kind: "repo" });
   }
 
   private knows(name: string): boolean {
     return [...this.#source.repos()].some((repo) => repo.name === name);
   }
 
-  private repo(visit: Visit, parts: readonly string[]): void {
-    const name = decoded(parts.join("/"));
-    if (!this.#gate.canSee(visit, name)) throw new SignInFirst();
-    const runs = this.#source.runs().filter(({ repo }) => repo === name);
-    if (!this.knows(name) && runs.length === 0) throw new HttpError(404, "there is no such repo");
-    const given = (key: string) => (visit.url.searchParams.get(key) ?? "").slice(0, 300);
-    const query = { branch: given("branch"), result: given("result"), before: given("before") };
-    const ignored = visit.viewer.right === undefined ? [] : this.#source.ignored(name, 20);
-    this.send(visit, name, repoPage(name, runs, query, { ignored, now: Date.now() }), "repo");
+  /** What is below /runs/ID: the run, its log, and what may be done with it. */
+  private async run(visit: Visit, [id = "", what, ...more]: readonly string[]): Promise<void> {
+    const { response, url, viewer } = visit;
+    const run = isRunId(id) ? this.#source.run(id) : undefined;
+    if (!run || !this.#access.canSee(visit, run.repo)) {
+      this.#access.needRight(visit);
+      throw new HttpError(404, "there is no such run");
+    }
+    if (more.length > 0) throw new HttpError(404, "there is no such page");
+    if (what === undefined) return await this.showRun(visit, run);
+    if (what === "rerun" || what === "cancel") {
+      this.#access.needSteer(visit);
+      return await this.show(visit, what === "rerun" ? "Run again" : "Cancel", question(run, what));
+    }
+    // a search may take its time, too
+    this.#access.watch(visit, (eyes) => this.#access.canSee(eyes, run.repo));
+    if (what === "log") return await this.log(visit, run);
+    const gone = new AbortController();
+    response.once("close", () => gone.abort());
+    const by = viewer.right === undefined ? "strangers" : "known";
+    const answer = await this.#logs.answer(run, what, { query: url.searchParams, by, signal: gone.signal });
+    if (answer === undefined) throw new HttpError(404, "there is no such page");
+    await send(visit, {
+      text: `${JSON.stringify(answer)}\n`,
+      type: "application/json",
+      headers: { "cache-control": "private, no-cache" },
+    });
+  }
+
+  private async showRun(visit: Visit, known: Run): Promise<void> {
+    const { viewer, url, settings } = visit;
+    const run = (await this.#source.whole(known.id)) ?? known;
+    const log = await this.#logs.part(run, url.searchParams.get("from"));
+    const served = settings.fleet && viewer.right && (await servedBy(settings.fleet, run));
+    const details = { ...around(run, this.#source.runs()), served, now: Date.now() };
+    const body = runPage({ run, ...details, log, canSteer: viewer.right === "steer" });
+    await this.show(visit, runTitle(run), body, { kind: "run", state: run.state });
+  }
+
+  /** The log as text, or as it grows. */
+  private async log({ request, response, url }: Visit, run: Run): Promise<void> {
+    if (url.searchParams.get("follow") !== "1" || request.method !== "GET") {
+      response.setHeaders(new Headers(rawHeaders));
+      const name = `${run.repo.replaceAll(/[^\w.-]+/g, "-")}-${run.id}.log`;
+      if (url.searchParams.has("download")) response.setHeader("content-disposition", `attachment; filename="${name}"`);
+      return await this.#source.sendLog(response, run);
+    }
+    await this.#source.followLog(request, response, run, async () => {
+      const now = await this.#source.whole(run.id);
+      // the clocks run in the browser: all who follow are not sent the same with other times each second
+      const time = Math.floor(Date.now() / 10_000) * 10_000;
+      return now && changingPart({ run: now, ...around(now, this.#source.runs()), now: time }).text;
+    });
   }
 }
 
-/** A browser asks for a page; a program does not say so, or wants JSON. */
-function wantsPage({ headers }: IncomingMessage): boolean {
-  return headers.accept?.includes("text/html") === true;
-}
-
-function sentence(text: string): string {
-  return text.slice(0, 1).toUpperCase() + text.slice(1);
-}
-
 /** A name from a path; one that is not encoded right is nobody's. */
-function decoded(text: string): string {
+function decoded(parts: readonly string[]): string {
   try {
-    return decodeURIComponent(text);
+    return decodeURIComponent(parts.join("/"));
   } catch {
     return "";
   }

@@ -36,56 +36,82 @@ function barsLabel(runs: readonly Run[]): string {
   return `${which}: ${parts.join(", ")}`;
 }
 
-const plot = { width: 860, height: 190, left: 64, right: 66, top: 12, bottom: 24 };
+const plot = { width: 860, height: 150, left: 52, top: 8, bottom: 4 };
 
-/** Durations over time as points that lead to their runs, and the share of good runs as a line. */
-export function durationPlot(runs: readonly Run[]): Html | undefined {
+/** The last runs as bars of their stages, each leading to its run; and how many of a month's were good. */
+export function runsPlot(runs: readonly Run[], now: number): Html | undefined {
   const shown = runs
-    .filter((run) => hasResult(run) && run.started)
-    .slice(0, 200)
+    .filter((run) => hasResult(run) && run.started !== undefined)
+    .slice(0, 60)
     .reverse();
   if (shown.length < 2) return undefined;
-  const { width, height, left, right, top, bottom } = plot;
-  const [inner, tall] = [width - left - right, height - top - bottom];
-  const max = niceMax(Math.max(...shown.map(({ seconds = 0 }) => seconds)));
-  const x = (index: number) => round(left + (inner * (index + 0.5)) / shown.length);
-  const y = (seconds: number) => round(top + tall * (1 - seconds / max));
-  const good = shareOfGood(shown);
-  const line = good.map((share, index) => `${x(index)},${round(top + tall * (1 - share))}`).join(" ");
+  const { width, height, left, top, bottom } = plot;
+  const tall = height - top - bottom;
+  const sorted = shown.map(({ seconds = 0 }) => seconds).sort((a, b) => a - b);
+  // one that took far longer than most would press these flat: it is cut, and marked
+  const most = sorted[Math.floor(sorted.length * 0.9)] ?? 0;
+  const max = niceMax(Math.min(sorted.at(-1) ?? 0, most * 2));
+  const wide = Math.min(24, (width - left) / shown.length);
   const ticks = [0, 0.5, 1].map((part) => {
     const at = round(top + tall * (1 - part));
-    return html`<path class="grid" d="M${left} ${at}h${inner}"/>
-<text x="${left - 6}" y="${at + 4}" text-anchor="end">${axisDuration(max * part)}</text>
-<text class="share" x="${width - right + 6}" y="${at + 4}">${Math.round(part * 100)}%</text>`;
+    return html`<path class="grid" d="M${left} ${at}H${width}"/>
+<text x="${left - 6}" y="${at + 4}" text-anchor="end">${axisDuration(max * part)}</text>`;
   });
   // the table of runs has the same links for the keyboard
-  const points = shown.map((run, index) => {
-    const { id, state, seconds = 0 } = run;
-    const time = fullTime(run.started ?? run.accepted);
-    const what = `${state}, ${shortDuration(seconds)}, ${shortRef(run.ref)}, ${time}`;
-    return html`<a href="/runs/${id}" tabindex="-1" aria-label="${what}">
-<circle class="${state}" cx="${x(index)}" cy="${y(seconds)}" r="4"><title>${what}</title></circle></a>`;
-  });
-  const [first, last] = [shown[0], shown.at(-1)].map((run) => run?.started?.slice(0, 10));
-  const words = `Duration of ${shown.length} runs, and the share of good ones`;
+  const bar = (run: Run, index: number) => {
+    const { id, state, seconds = 0, stages = [] } = run;
+    const x = round(left + wide * index + 1);
+    const high = (value: number) => (tall * Math.min(value, max)) / max;
+    const known = stages.filter((stage) => (stage.seconds ?? 0) > 0);
+    let at = 0;
+    const pieces = (known.length > 0 ? known : [{ name: "", result: state, seconds }]).map((stage) => {
+      const from = high(at);
+      at += stage.seconds ?? 0;
+      const share = Math.max(1, high(at) - from - 0.5);
+      return html`<rect class="${stage.result}" x="${x}" y="${round(top + tall - from - share)}"
+width="${round(wide - 2)}" height="${round(share)}"/>`;
+    });
+    const waited = Math.max(0, (Date.parse(run.started ?? "") - Date.parse(run.accepted)) / 1000);
+    const stagesText = known.map((stage) => `${stage.name} ${shortDuration(stage.seconds ?? 0)}`).join(", ");
+    const took = `${shortDuration(seconds)}, waited ${shortDuration(waited)}`;
+    const what = `${state}, ${took}, ${shortRef(run.ref)}, ${fullTime(run.accepted)}`;
+    const [own, half] = [round(wide - 2), round((wide - 2) / 2)];
+    const cross = html`<path class="cross" d="M${x} ${top + tall - 8}l${own} 8m0 -8l-${own} 8"/>`;
+    return html`<a href="/runs/${id}" tabindex="-1" aria-label="${what}"><title>${what}
+${stagesText}</title>${pieces}${state === "failed" && cross}
+${seconds > max && html`<path class="over" d="M${x} ${top + 3}l${half} -8 ${half} 8"/>`}
+</a>`;
+  };
+  const month = runs.filter((run) => now - Date.parse(run.accepted) < 30 * 86_400_000 && run.state !== "cancelled");
+  const judged = month.filter(hasResult);
+  const good = judged.filter(({ state }) => state === "succeeded").length;
+  const share =
+    judged.length > 0 && `${Math.round((100 * good) / judged.length)} % of 30 days' ${judged.length} are good.`;
+  const words = `Duration of ${shown.length} runs by their stages`;
   return html`<figure class="plot"><svg viewBox="0 0 ${width} ${height}" role="group" aria-label="${words}">
-${ticks}
-<text class="day" x="${left}" y="${height - 6}">${first}</text>
-<text class="day" x="${width - right}" y="${height - 6}" text-anchor="end">${last}</text>
-<polyline class="share" points="${line}"/>
-${points}
-</svg><figcaption>Each point is a run: how long it took (left).
-The line is the share of good runs among the ten before (right).</figcaption></figure>`;
+${ticks}${shown.map(bar)}</svg><figcaption>${share} Each bar is a run, the newest on the right: its stages, one on the
+other; a cross: it failed; a tip: it took longer.</figcaption></figure>`;
 }
 
-/** For each run the share of good ones among it and the nine before; a cancelled run counts for nothing. */
-export function shareOfGood(runs: readonly Pick<Run, "state">[]): number[] {
-  return runs.map((_, index) => {
-    const recent = runs.slice(Math.max(0, index - 9), index + 1);
-    const judged = recent.filter(({ state }) => state !== "cancelled");
-    const good = judged.filter(({ state }) => state === "succeeded");
-    return judged.length === 0 ? 1 : good.length / judged.length;
-  });
+/** The last day of all repos: each run where it ended, what failed before all else. */
+export function dayStrip(repos: readonly { readonly runs: readonly Run[] }[], now: number): Html | false {
+  const day = 86_400_000;
+  const ended = repos
+    .flatMap(({ runs }) => runs.filter((run) => hasResult(run) && now - Date.parse(run.ended ?? "") < day))
+    .sort((a, b) => Number(a.state === "failed") - Number(b.state === "failed"));
+  if (ended.length === 0) return false;
+  const paths = new Map<string, string>();
+  for (const run of ended) {
+    const x = Math.round(1000 * (1 - (now - Date.parse(run.ended ?? "")) / day));
+    const piece = run.state === "failed" ? `M${x} 0v16` : `M${x} 6v10`;
+    paths.set(run.state, (paths.get(run.state) ?? "") + piece);
+  }
+  const failed = ended.filter(({ state }) => state === "failed").length;
+  const words = `${ended.length} runs ended in the last 24 hours, ${failed} failed`;
+  return html`<figure class="day"><svg viewBox="0 0 1000 16" preserveAspectRatio="none" role="img"
+aria-label="${words}">
+${[...paths].map(([state, d]) => html`<path class="${state}" d="${d}"/>`)}</svg>
+<figcaption><a href="/runs?since=2d">${words}</a></figcaption></figure>`;
 }
 
 /** A duration beside an axis, where there is little room: `0 s`, `2.5 m`, `1 h`. */

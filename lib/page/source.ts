@@ -20,9 +20,7 @@ export interface StatusSettings {
   readonly origin: string | undefined;
   /** Whether anybody may see all repos. */
   readonly public: boolean;
-  /** The addresses of proxies whose headers are believed; `unix` for a Unix socket. */
-  readonly proxies: readonly string[];
-  /** The header by which they say who somebody is, and who of these may steer. */
+  /** The header by which the proxy that has the Unix socket says who somebody is, and who of these may steer. */
   readonly trusted: { readonly header: string; readonly steer: readonly string[] } | undefined;
   /** Web folders to list. */
   readonly releases: readonly string[];
@@ -39,12 +37,6 @@ export interface Stage {
   readonly why?: string | undefined;
   readonly from?: number | undefined;
   readonly to?: number | undefined;
-}
-
-/** A stage that the log can be folded by; lines are numbered from 0, `to` is the line after its last. */
-export interface Fold extends Pick<Stage, "name" | "result" | "seconds"> {
-  readonly from: number;
-  readonly to: number | undefined;
 }
 
 export interface Run {

@@ -92,10 +92,23 @@ a:hover>.pill{text-decoration:underline}
 .bar{width:210px;padding-right:0}
 .bars{display:block}
 .base{stroke:var(--line);fill:none}
-path.succeeded,circle.succeeded,rect.ok{fill:var(--bar-good)}
-path.failed,circle.failed,rect.failed,rect.timeout{fill:var(--bar-bad)}
-path.cancelled,circle.cancelled,rect.skipped,rect.cancelled{fill:var(--bar-idle)}
+path.succeeded,rect.ok{fill:var(--bar-good)}
+path.failed,rect.failed,rect.timeout{fill:var(--bar-bad)}
+path.cancelled,rect.skipped,rect.cancelled{fill:var(--bar-idle)}
 rect.running{fill:var(--bar-busy)}
+rect.succeeded{fill:var(--bar-good)}
+rect.ok+rect.ok{opacity:.78}
+rect.ok+rect.ok+rect.ok{opacity:.6}
+.cross,.over{fill:none;stroke:var(--bad);stroke-width:1.5}
+.over{stroke:var(--soft)}
+.day{margin:0 0 12px}
+.day svg{display:block;width:100%;height:16px;border-bottom:1px solid var(--line)}
+.day path{stroke-width:4;stroke:var(--bar-idle)}
+.day .succeeded{stroke:var(--bar-good)}
+.day .failed{stroke:var(--bar-bad)}
+.since{margin:0 0 12px}
+.since summary{cursor:pointer;min-height:24px}
+.since ul{list-style:none;margin:4px 0;padding:0 0 0 14px}
 .now{margin-bottom:18px;border:1px solid var(--line);border-radius:8px;background:var(--card)}
 .now ul,.problems ul{list-style:none;margin:0;padding:0}
 .now li{display:flex;align-items:center;gap:10px;padding:7px 12px;border-bottom:1px solid var(--line)}
@@ -109,10 +122,7 @@ rect.running{fill:var(--bar-busy)}
 .plot svg{display:block;width:100%;height:auto;overflow:visible}
 .plot text{fill:var(--soft);font-size:11px;font-family:inherit}
 .plot .grid{stroke:var(--line)}
-.plot polyline{fill:none;stroke:var(--accent);stroke-width:1.5;stroke-linejoin:round}
-.plot text.share{fill:var(--link)}
-.plot circle{stroke:var(--card);stroke-width:1.5}
-.plot a:hover circle,.plot a:focus-visible circle{stroke:var(--text);stroke-width:2}
+.plot a:hover rect{opacity:1}
 figcaption{color:var(--soft);font-size:13px}
 .pager{display:flex;gap:16px;margin:14px 0 26px}
 section>h2+.sum{margin:2px 0 8px}
@@ -133,38 +143,35 @@ section>h2+.sum{margin:2px 0 8px}
 .log{border-radius:8px;overflow:hidden;border:1px solid var(--line)}
 .logbar{display:flex;flex-wrap:wrap;align-items:center;gap:6px 14px;min-height:51px;padding:8px 12px;
 background:var(--card);border-bottom:1px solid var(--line)}
-.logbar .raw{margin-left:auto}
+.logbar .raw{margin-left:auto;display:flex;gap:14px}
 .tools{display:flex;flex-wrap:wrap;align-items:center;gap:6px;flex:1}
 .tools[hidden]{display:none}
 .tools input{min-height:30px;width:15em}
 .tools output{color:var(--soft);font-size:13px;min-width:4.5em}
-.log .pager{margin:0;padding:14px 12px 26px;background:#0f1317}
+.log .pager{margin:0;padding:14px 12px;background:#0f1317}
 .log .pager a{color:#7db6ee}
-.lines{margin:0;background:#0f1317;color:#d5dbe1;font:13px/20px var(--mono);overflow:auto;tab-size:8}
-pre.lines{padding:8px 0;max-height:max(70vh,200px);white-space:pre}
-.lines .empty{padding:0 14px;color:#98a2ad}
-.window{position:relative;height:70vh;min-height:200px;overscroll-behavior:contain}
-.window:focus-visible,pre.lines:focus-visible{outline-offset:-2px}
-.spacer{width:1px}
-.shown{position:absolute;top:0;left:0;min-width:100%;width:max-content}
-.window.empty{height:60px;min-height:60px}
-.empty .shown::before{content:"Nothing was printed.";padding:0 14px;color:#98a2ad}
-[data-live=yes] .empty .shown::before{content:"Nothing was printed yet."}
-.row{height:20px;white-space:pre;padding-right:16px}
+.lines{background:#0f1317;color:#d5dbe1;font:13px/20px var(--mono);overflow:auto;overscroll-behavior:contain;
+tab-size:8;padding:8px 0;max-height:max(72vh,240px)}
+.lines:focus-visible{outline-offset:-2px}
+.lines .empty,.window:empty::before{padding:0 14px;color:#98a2ad}
+.window:empty::before{content:"Nothing was printed."}
+[data-live=yes] .window:empty::before{content:"Nothing was printed yet."}
+.block{content-visibility:auto;min-width:100%;width:max-content}
+.row{min-height:20px;white-space:pre;padding-right:16px}
 .n{display:inline-block;width:76px;padding-right:14px;text-align:right;color:#87919c;user-select:none}
 .n::before{content:attr(data-n)}
 .n:hover{color:#d5dbe1;text-decoration:none}
+.row.error{background:#3d1d1b;box-shadow:inset 3px 0 #e5534b}
 .row.hit{background:#2b2713}
-.row.marked,.n:target{background:#3a3312}
-.fold{display:flex;gap:12px;align-items:center;height:20px;min-height:0;width:100%;padding:0 14px 0 20px;border:0;
-border-radius:0;background:#1a2027;color:#d5dbe1;font:600 13px/20px var(--mono);text-align:left;position:sticky;left:0}
-.fold::before{content:"▾";width:12px;color:#98a2ad}
-.fold[aria-expanded=false]::before{content:"▸"}
-.fold .result{color:#98a2ad;font-weight:400}
+.row.marked,.row:target{background:#3a3312}
+.fold{display:flex;gap:12px;align-items:center;min-height:28px;padding:0 14px 0 20px;background:#1a2027;cursor:pointer;
+font-weight:600;position:sticky;top:-8px;left:0;z-index:1;max-width:100vw}
+.fold::before{content:"▸";width:12px;color:#98a2ad}
+details[open]>.fold::before{content:"▾"}
+.fold .result,.fold .soft{color:#98a2ad;font-weight:400}
 .fold.ok .result{color:#74cf92}
 .fold.failed .result,.fold.timeout .result{color:#f38d84}
 .fold.running .result{color:#e8bd62}
-.fold .soft{color:#98a2ad;font-weight:400}
 .x1{font-weight:700}.x2{opacity:.8}.x4{font-style:italic}.x8{text-decoration:underline}.x32{
 text-decoration:line-through}.x8.x32{text-decoration:underline line-through}
 .signin,.notice{max-width:26em;margin:8vh auto 0;padding:24px;border:1px solid var(--line);border-radius:10px;
@@ -208,7 +215,11 @@ border-bottom:1px solid var(--line)}
 .now .title{flex-basis:100%;order:9}
 .now .title:empty{display:none}
 .now .clock{margin-left:auto}
-.n{width:52px;padding-right:10px}
+.n{width:48px;padding-right:8px}
+.block{width:auto}
+.row{display:flex;white-space:pre-wrap;overflow-wrap:anywhere;padding-right:8px}
+.t{min-width:0}
+.n{flex:none}
 .lines{font-size:12px}
 .tools input{width:100%}
 .plot figcaption{font-size:12px}
@@ -232,8 +243,6 @@ font-family:system-ui,sans-serif}
 @media (max-width:480px){
 .top .brand{margin-right:0}
 .plot text{font-size:30px}
-.plot .day{display:none}
-.plot circle{r:8px}
 .top{flex-wrap:wrap;gap:4px 12px}
 .top nav{flex-wrap:wrap}
 .who{margin-left:auto;min-width:0}

@@ -43,7 +43,7 @@ export const receive: Mutation[] = [
   },
   {
     what: "the beginning of the token opens the list of runs",
-    file: "lib/page/sessions.ts",
+    file: "lib/page/access.ts",
     from: "if (isSame(secret, each.secret)) found = each;",
     to: "if (isSame(secret, each.secret.slice(0, secret.length))) found = each;",
     tests: ["scripts/hook-server-config", "scripts/hook-server-runs"],

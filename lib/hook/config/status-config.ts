@@ -1,11 +1,9 @@
-import { isIP } from "node:net";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { UsageError } from "../../core/errors.ts";
 import { readSecretVariable } from "../../config/secrets.ts";
 import { type Infer, y } from "../../config/yaml.ts";
 import { isRoot } from "../../exec/users.ts";
-import { plainAddress } from "../../http/server.ts";
 import type { Credential, StatusSettings } from "../../page/page.ts";
 import type { ConfigSource } from "./config-source.ts";
 
@@ -30,7 +28,6 @@ export const statusSettings = {
       ),
       public: y.optional(y.boolean(), false),
       trust_header: y.optional(y.string({ match: /^[A-Za-z][A-Za-z0-9-]{0,60}$/, what: "the name of a header" })),
-      trust_from: y.optional(y.oneOrMore(y.string()), []),
       trust_steer: y.optional(y.oneOrMore(y.string()), []),
     }),
   ),
@@ -82,7 +79,8 @@ export async function readStatus(
     const place = where("tokens", name);
     add(name, await source.secretFile(token.token_file, place), token.right, place);
   }
-  const proxies = proxiesOf(status, where);
+  if (status.trust_header === undefined && status.trust_steer.length > 0)
+    throw new UsageError(`${where("trust_steer")}: "trust_header" is missing; name the header`);
   if (credentials.length === 0 && status.trust_header === undefined && !status.public)
     throw new UsageError(
       `${where()}: nobody could sign in; name a token_file, a password_file or tokens, or say public: true`,
@@ -91,7 +89,6 @@ export async function readStatus(
     credentials,
     origin: url === undefined || !URL.canParse(url) ? undefined : new URL(url).origin,
     public: status.public,
-    proxies,
     trusted: status.trust_header === undefined ? undefined : { header: status.trust_header, steer: status.trust_steer },
     releases: releases.map(source.path),
     fleet: fleet && {
@@ -99,25 +96,6 @@ export async function readStatus(
       state: fleet.state === undefined ? fleetState() : source.path(fleet.state),
     },
   };
-}
-
-function proxiesOf(
-  { trust_header: header, trust_from: from, trust_steer: steer }: NonNullable<Raw["status"]>,
-  where: (...keys: string[]) => string,
-): string[] {
-  if (header === undefined && steer.length > 0)
-    throw new UsageError(`${where("trust_steer")}: "trust_header" is missing; name the header`);
-  if (header !== undefined && from.length === 0)
-    throw new UsageError(
-      `${where("trust_header")}: anybody can send this header; name the proxy's address in trust_from`,
-    );
-  return from.map((address) => {
-    if (isIP(address) === 0 && address !== "unix")
-      throw new UsageError(
-        `${where("trust_from")}: "${address}" is not an address; write 127.0.0.1, ::1, or unix for a Unix socket`,
-      );
-    return plainAddress(address);
-  });
 }
 
 /** Where `server-update` of the same user keeps its state. */

@@ -149,7 +149,7 @@ export class Deliveries {
   }
 
   private clientOf(request: IncomingMessage): string {
-    return clientAddress(request, this.#parts.settings.config.status?.proxies);
+    return clientAddress(request);
   }
 
   /** Remember why nothing runs. */

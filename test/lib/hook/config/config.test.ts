@@ -57,18 +57,6 @@ test("what is left out has the documented default", async () => {
   assert.is(repo?.user.name, userInfo().username);
 });
 
-test("the addresses of proxies are understood however they are written", async () => {
-  const written = ["2001:DB8:0::1", "::ffff:10.0.0.1", "fe80::1%eth0", "127.0.0.1", "unix"];
-  const status = `{ public: true, trust_from: ${JSON.stringify(written)} }`;
-  const { status: read } = await load(`status: ${status}\nrepos: {}`);
-  const wanted = ["2001:db8::1", "10.0.0.1", "fe80::1%eth0", "127.0.0.1", "unix"];
-  assert.equal(read?.proxies, wanted);
-  assert.match(
-    await problem("status: { public: true, trust_from: [proxy.example.com] }\nrepos: {}"),
-    /hooks\.yml:1:\d+: "proxy\.example\.com" is not an address/,
-  );
-});
-
 test("every mistake is named with its place, and what is allowed", async () => {
   process.env["HALF_A_SIGNING_TOKEN"] = "whsec_dGVzdA==";
   const table: [string, RegExp][] = [

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { createMask } from "../../../lib/core/mask.ts";
-import { LogIndex } from "../../../lib/page/log-index.ts";
+import { LogIndex } from "../../../lib/page/log.ts";
 import { tempDir } from "../../helpers/tmp.ts";
 
 const mask = createMask([]);
