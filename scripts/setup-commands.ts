@@ -223,13 +223,13 @@ Exit codes
       signal,
     });
     terminal.printJson({ findings });
-    for (const { what, fix } of findings)
-      terminal.print(
-        fix === undefined
-          ? `${terminal.paint.green("ok")}    ${cleanLine(what)}`
-          : `${terminal.paint.red("fix")}   ${cleanLine(`${what}: ${fix}`)}`,
-      );
-    return findings.some(({ fix }) => fix !== undefined) ? 1 : 0;
+    const wrong = findings.filter(({ fix }) => fix !== undefined);
+    // what is to be done stands where a person looks: at the end
+    for (const { what } of findings.filter(({ fix }) => fix === undefined))
+      terminal.print(`${terminal.paint.green("ok")}    ${cleanLine(what)}`);
+    for (const { what, fix } of wrong) terminal.print(`${terminal.paint.red("fix")}   ${cleanLine(`${what}: ${fix}`)}`);
+    terminal.print(`${findings.length} checked, ${wrong.length === 0 ? "all right" : `${wrong.length} to fix`}`);
+    return wrong.length > 0 ? 1 : 0;
   },
 });
 

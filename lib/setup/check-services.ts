@@ -76,6 +76,20 @@ export async function checkPorts({ hooks, slaveSocket }: Facts, signal: AbortSig
   return findings;
 }
 
+/** Caddy's admin API takes a whole new configuration from whoever can connect to it. */
+export async function checkCaddy(signal: AbortSignal): Promise<Finding[]> {
+  const what = "Caddy takes its configuration from root alone";
+  const options = { timeout: 5000, maxBytes: 0, signal };
+  const open = await request("http://localhost:2019/config/", options).then(
+    ({ status }) => status === 200,
+    () => false,
+  );
+  const line = "admin unix//var/lib/caddy/admin.sock";
+  const fix = `any user here, and any build, can replace it through localhost:2019; write "${line}" into the block`;
+  if (open) return [{ what, fix: `${fix} of global options at the top of the Caddyfile; systemctl restart caddy` }];
+  return (await exists("/etc/caddy/Caddyfile")) ? [{ what }] : [];
+}
+
 /** The address that systemd holds for it, as `systemctl edit` may have changed it. */
 async function socketAddress(service: string): Promise<string | undefined> {
   if (!(await hasSystemd())) return undefined;

@@ -5,7 +5,7 @@ import { $ } from "../exec/exec.ts";
 import { findOnPath } from "../exec/scripts.ts";
 import { reasonOf, request } from "../fetch/fetch.ts";
 import { exists } from "../files/files.ts";
-import { checkBus, checkHooks, checkPorts, checkSlave, checkUnits } from "./check-services.ts";
+import { checkBus, checkCaddy, checkHooks, checkPorts, checkSlave, checkUnits } from "./check-services.ts";
 import { readHooks } from "./hooks-file.ts";
 import { completePath, readFacts } from "./machine.ts";
 import { type Facts, type Finding, places } from "./step.ts";
@@ -32,6 +32,7 @@ export async function checkMachine({ root, forge, signal }: CheckOptions): Promi
     ...(await checkLeftovers()),
     ...(await checkUnits(facts)),
     ...(await checkPorts(facts, signal)),
+    ...(await checkCaddy(signal)),
     ...(await checkSlave()),
     ...(await checkBus(facts)),
     ...(facts.hooks === undefined ? [] : await checkHooks(facts)),

@@ -47,6 +47,13 @@ const faults: [string, RegExp, string][] = [
     /hook-server\.service is of this version: it is of another version: setup server/,
     "setup server --yes",
   ],
+  [
+    // what Caddy does on that port where its configuration names no other
+    `node -e 'require("http").createServer((_, answer) => answer.end("{}")).listen(2019, "localhost")' >/dev/null 2>&1 & echo $! >caddy.pid
+      until curl -s localhost:2019; do sleep 0.1; done`,
+    /Caddy takes its configuration from root alone: any user here[^]*admin unix\/\/var[^]*\d+ checked, \d+ to fix\n$/,
+    "kill $(cat caddy.pid)",
+  ],
   ["userdel --force site", /jostylr\/site: there is an account site: setup repo jostylr\/site/, ":"],
 ];
 

@@ -224,7 +224,7 @@ testUnless(test, (await lacks(caddy)) ?? needsCommand("curl") ?? needsLocalhost)
       .replaceAll("/srv/www", join(dir, "www"));
     assert.match(text, `https://localhost:${front2} {`);
     const file = join(dir, "Caddyfile");
-    await writeFile(file, text.replace(/^\{$/m, "{\n\tadmin off\n\tauto_https off"));
+    await writeFile(file, text.replace(/^\tadmin .*$/m, "\tadmin off\n\tauto_https off"));
     const env = ["env", `HOME=${dir}`, `XDG_DATA_HOME=${dir}`, `XDG_CONFIG_HOME=${dir}`];
     await through([...env, caddy, "run", "--config", file], "SIGTERM", servers);
   },
