@@ -10,6 +10,8 @@ import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Browser } from "playwright-core";
 import { newRunId } from "../lib/core/id.ts";
+import { encode } from "../lib/hook/store/file-store.ts";
+import type { Run } from "../lib/hook/store/run-store.ts";
 import { startBrowser } from "../test/helpers/browser.ts";
 import { deliver, load, secret, untilAccepts } from "./hook-load.ts";
 import { bundle, freePort, newPath, onCore, removeAll, type Server, start, stop } from "./hook-servers.ts";
@@ -64,6 +66,7 @@ function fetchPage(port: number, path: string): Promise<{ ms: number; text: stri
 /** The records of runs that ended, as a server leaves them. */
 async function writeRuns(dir: string, repos: readonly string[], count: number): Promise<void> {
   const begin = Date.now() - repos.length * count * 60_000;
+  const lines: string[] = [];
   for (const [index, repo] of repos.entries())
     for (let n = 0; n < count; n++) {
       const serial = n * repos.length + index;
@@ -71,7 +74,7 @@ async function writeRuns(dir: string, repos: readonly string[], count: number): 
       const seconds = 20 + ((serial * 37) % 400);
       const id = newRunId(accepted);
       const time = (ms: number) => new Date(ms).toISOString();
-      const record = {
+      const record: Run = {
         ...{ id, repo, forge: "github", event: "push", delivery: `d${serial}` },
         ...{ kind: "push", ref: "refs/heads/main", sha: serial.toString(16).padStart(40, "0") },
         commit: { title: `Change number ${serial}`, author: "Ada", pusher: "ada" },
@@ -79,9 +82,10 @@ async function writeRuns(dir: string, repos: readonly string[], count: number): 
         ...{ attempt: 1, started: time(accepted), ended: time(accepted + seconds * 1000) },
         ...{ seconds, exit: serial % 9 === 0 ? 1 : 0 },
       };
-      await mkdir(join(dir, "state/runs", id), { recursive: true });
-      await writeFile(join(dir, "state/runs", id, "run.json"), JSON.stringify(record));
+      lines.push(encode({ n: lines.length + 1, runs: [record] }));
     }
+  await mkdir(join(dir, "state"), { recursive: true });
+  await writeFile(join(dir, "state/runs.jsonl"), lines.join(""));
 }
 
 async function overview(browser: Browser): Promise<void> {

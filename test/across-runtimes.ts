@@ -16,7 +16,6 @@ export const acrossRuntimes: readonly string[] = [
   "scripts/hook-server.test",
   "scripts/hook-server-process",
   "scripts/hook-server-hostile",
-  "scripts/hook-server-cgroup",
   "scripts/hook-server-bounds",
   "scripts/uploads.test",
   "scripts/hook-server-page.test",

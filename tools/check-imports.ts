@@ -19,7 +19,7 @@ const shared: Record<string, readonly string[]> = {
   core: ["errors", "permissions", "names", "units", "id", "version", "at-exit", "clean", "mask", "mutex", "terminal"],
   cli: ["command", "terminal"],
   config: ["yaml", "secrets"],
-  exec: ["exec", "process-tree", "users", "scripts", "cgroup", "cgroups", "delegation", "descriptors"],
+  exec: ["exec", "process-tree", "users", "scripts", "scope", "descriptors"],
   files: ["files", "ignore", "lock", "state-file"],
   http: ["server", "proxy", "systemd"],
   git: ["git", "checkout", "signers"],

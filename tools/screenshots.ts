@@ -2,7 +2,7 @@
 // spread over the days before, so that ages and durations look as they do at work; what a fleet and web folders serve is
 // made up. Run: npm run screenshots
 import { createHmac } from "node:crypto";
-import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { appendFile, chmod, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
@@ -10,6 +10,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { spawn, type ChildProcess } from "node:child_process";
 import type { Browser } from "playwright-core";
+import { encode } from "../lib/hook/store/file-store.ts";
+import type { Run } from "../lib/hook/store/run-store.ts";
 
 const root = fileURLToPath(new URL("../", import.meta.url));
 const images = join(root, "docs/images");
@@ -196,22 +198,21 @@ async function push({ port }: Server, repo: string): Promise<string> {
   return ((await answer.json()) as { run: string }).run;
 }
 
-interface RunRecord {
-  state: string;
-  accepted: string;
-  started: string;
-  ended: string;
-  seconds: number;
-  stages: object[];
+const recordsFile = join(dir, "state/runs.jsonl");
+
+/** All lines of the server's runs. */
+async function recordLines(): Promise<{ runs?: Run[] }[]> {
+  const text = await readFile(recordsFile, "utf8").catch(() => "");
+  return text
+    .split("\n")
+    .slice(0, -1)
+    .map((line) => JSON.parse(line) as { runs?: Run[] });
 }
 
-const recordFile = (id: string) => join(dir, "state/runs", id, "run.json");
-
-async function ended(id: string): Promise<RunRecord> {
+async function ended(id: string): Promise<Run> {
   for (;;) {
-    const text = await readFile(recordFile(id), "utf8").catch(() => "{}");
-    const record = JSON.parse(text) as RunRecord;
-    if (["succeeded", "failed"].includes(record.state)) return record;
+    const run = (await recordLines()).flatMap(({ runs = [] }) => runs).findLast((each) => each.id === id);
+    if (run?.state === "succeeded" || run?.state === "failed") return run;
     await sleep(20);
   }
 }
@@ -223,14 +224,15 @@ async function spread(id: string, age: number, seconds: number): Promise<void> {
   const time = (at: number) => new Date(begin + at * 1000).toISOString();
   const shares = [0.25, 0.45, 0.3];
   let done = 0;
-  const stages = record.stages.map((stage, index) => {
+  const stages = (record.stages ?? []).map((stage, index) => {
     const started = time(done);
     const taken = (shares[index] ?? 0) * seconds;
     done += taken;
     return { ...stage, started, seconds: taken };
   });
   const changed = { accepted: time(-1), started: time(0), ended: time(seconds), seconds };
-  await writeFile(recordFile(id), JSON.stringify({ ...record, ...changed, stages }));
+  const n = (await recordLines()).length + 1;
+  await appendFile(recordsFile, encode({ n, runs: [{ ...record, ...changed, stages }] }));
   const log = await readFile(join(dir, "state/runs", id, "log"), "utf8");
   const end = log.lastIndexOf("\n", log.length - 2) + 1;
   const last = log

@@ -43,10 +43,11 @@ export interface Bus {
   /**
    * Make a bucket that is not there yet: on the bus's disk (in a cluster on those of three servers), with the last
    * value of each key.
-   * @param options `rollup` false: no message may take the place of all others, which `remove` needs
+   * @param options `rollup` false: no message may take the place of all others, which `remove` needs; `ttl`:
+   *   milliseconds after which the bus removes a value that was not written again
    * @throws {Failure}
    */
-  makeBucket(name: string, options?: { rollup?: boolean }): Promise<void>;
+  makeBucket(name: string, options?: { rollup?: boolean; ttl?: number }): Promise<void>;
   /** A bucket of objects, with room for so many bytes, or all there is; made where there is none. @throws {Failure} */
   objects(name: string, options?: { maxBytes?: number }): Promise<Objects>;
   /** Ask whoever serves a subject. @throws {Failure} when nobody does, or no answer comes in time */
@@ -136,12 +137,13 @@ export async function connectBus(options: BusOptions): Promise<Bus> {
 
   return {
     bucket,
-    async makeBucket(bucketName, { rollup = true } = {}) {
+    async makeBucket(bucketName, { rollup = true, ttl } = {}) {
       try {
         if (rollup)
           await new Kvm(js).create(bucketName, {
             ...{ history: 1, allow_direct: true },
             replicas: replicas(),
+            ...(ttl !== undefined && { ttl }),
           });
         else {
           // as Kvm makes it (ADR-8), but for the rollup

@@ -2,14 +2,13 @@ import { randomBytes } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
 import process from "node:process";
 import { setTimeout as sleep } from "node:timers/promises";
-import { isPopulated, killCgroup, processesIn } from "./cgroup.ts";
 
 /**
  * Ending a process with all that it started, by what Linux's /proc tells (proc(5)).
  * Found are: descendants, members of its session and process group, and whoever carries its cookie in
  * the environment; so children that called setsid or forked twice are found too. A process that did
  * both and also cleared its environment is not, and neither is one that forks faster than it is looked
- * for: these only a cgroup ends.
+ * for: these only a scope ends.
  */
 
 /** What /proc/PID/stat says of a process. */
@@ -90,16 +89,15 @@ function allProcesses(): ProcessStat[] {
   return stats.filter((stat) => stat !== undefined);
 }
 
-/** Whose tree: the root's pid, the cookie it was started with, and the folder of its cgroup, if any. */
+/** Whose tree: the root's pid, and the cookie it was started with. */
 export interface Tree {
   pid?: number | undefined;
   cookie?: string | undefined;
-  cgroup?: string | undefined;
 }
 
 /** The living processes of a tree, this process left out. */
-export async function membersOf({ pid, cookie, cgroup }: Tree): Promise<ProcessStat[]> {
-  const members = new Set(cgroup === undefined ? [] : await processesIn(cgroup));
+export async function membersOf({ pid, cookie }: Tree): Promise<ProcessStat[]> {
+  const members = new Set<number>();
   const all = allProcesses().filter((stat) => isLive(stat) && stat.pid !== process.pid && stat.pid !== 1);
   if (pid !== undefined) {
     for (const stat of all) if (stat.pid === pid || stat.session === pid || stat.group === pid) members.add(stat.pid);
@@ -149,20 +147,14 @@ export async function endTree(tree: Tree, { grace = 5000 }: { grace?: number } =
   tell(await look());
   const deadline = Date.now() + grace;
   while (Date.now() < deadline) {
-    // a chain of forks is never seen in /proc: only the kernel knows that it goes on
-    const goesOn = tree.cgroup !== undefined && (await isPopulated(tree.cgroup));
     const members = await look();
     // once more: the last one may have forked, and ended, while this look was under way
-    if (!goesOn && (await alive()).length === 0 && (await look()).length === 0) return 0;
+    if ((await alive()).length === 0 && (await look()).length === 0) return 0;
     // forked while it was looked for, by one that has ended since; what a handler of TERM starts has its parent
     tell(orphansOf(members));
     await sleep(20);
   }
   const killed = new Set<number>();
-  if (tree.cgroup !== undefined) {
-    for (const pid of await processesIn(tree.cgroup)) killed.add(pid);
-    await killCgroup(tree.cgroup);
-  }
   // more than one pass: what forks while it is looked for shows up in the next one
   for (let pass = 0; pass < 50; pass++) {
     await look();

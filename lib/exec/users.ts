@@ -58,21 +58,21 @@ export function userEnvironment(user: User): Record<string, string> {
   };
 }
 
-/** What moves a command into the cgroup of those that run as another user; empty: they stay in ours. */
-let enterCgroup: readonly string[] = [];
+/** What puts a command that runs as another user into a scope; empty: it stays in our cgroup. */
+let enterScope: readonly string[] = [];
 
 /**
- * From now on commands that run `as` another user are in this cgroup. systemd takes what a process of a service's
- * cgroup says for the service's word (NotifyAccess=all), and ours is no place for others.
+ * From now on commands that run `as` another user are put elsewhere by these words. systemd takes what a process of a
+ * service's cgroup says for the service's word (NotifyAccess=all), and ours is no place for others.
  */
-export function keepOthersIn(cgroup: string): void {
-  enterCgroup = ["/bin/sh", "-c", 'echo 0 >"$0/cgroup.procs" && exec "$@"', cgroup];
+export function keepOthersIn(words: readonly string[]): void {
+  enterScope = words;
 }
 
-/** The words put before a command that runs as that user, in the cgroup for such; none for our own account. */
+/** The words put before a command that runs as that user, in a scope; none for our own account. */
 export function wordsFor(user: User): string[] {
   const other = asUser([], user);
-  return other.length > 0 ? [...enterCgroup, ...other] : [];
+  return other.length > 0 ? [...enterScope, ...other] : [];
 }
 
 /**

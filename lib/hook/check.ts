@@ -1,7 +1,7 @@
 import { mkdir, stat } from "node:fs/promises";
 import { messageOf } from "../core/errors.ts";
 import { $ } from "../exec/exec.ts";
-import { planFor } from "../exec/delegation.ts";
+import { Scopes } from "../exec/scope.ts";
 import { findOnPath } from "../exec/scripts.ts";
 import { as, isRoot } from "../exec/users.ts";
 import { gitAs } from "./runs/checkout.ts";
@@ -31,7 +31,7 @@ export async function check(config: HookConfig): Promise<Finding[]> {
       ),
     ),
     await checkState(config.state),
-    ...describeRuns(config, await planFor("hook-server.service")),
+    ...describeRuns(config, (await Scopes.find()) !== undefined),
     ...(await Promise.all(repos)).flat(),
   ];
 }

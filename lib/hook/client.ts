@@ -9,7 +9,7 @@ import { shortRef, shortSha } from "../core/names.ts";
 import { formatDuration } from "../core/units.ts";
 import type { Terminal } from "../core/terminal.ts";
 import type { IgnoredDelivery } from "./store/ignored.ts";
-import type { RunView } from "./runs/runs.ts";
+import type { RunView } from "./runs.ts";
 
 /** What `hook-server list|show|log|cancel|rerun` do with a server that runs. */
 

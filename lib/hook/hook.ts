@@ -24,7 +24,7 @@ import {
   type Settings,
   shortSecrets,
 } from "./config/config.ts";
-import { hasLimits, needSystemd, thenElsewhere } from "./runs/isolation.ts";
+import { hasLimits, needScopes, thenElsewhere } from "./runs/isolation.ts";
 import { scriptOf } from "./runs/run-command.ts";
 import type { HookServer } from "./server.ts";
 import { ServerLog } from "./telemetry/telemetry.ts";
@@ -156,10 +156,8 @@ function warnAboutRoot(config: HookConfig, log: ServerLog): void {
 
 /** Say what is not as the file asks for, and, at the first start, what may surprise. */
 async function announceRuns(config: HookConfig, server: HookServer, log: ServerLog): Promise<void> {
-  const delegation = await server.cgroups.find();
-  if (delegation.way === "none") log.info(`runs have no cgroups (${delegation.why}): see hook-server --check`);
-  if (!delegation.limits && hasLimits(config))
-    log.warn(`limits: cannot be set here, and runs have none: ${delegation.why ?? needSystemd}`);
+  if (!server.hasScopes) log.info("runs are in no scopes of systemd: see hook-server --check");
+  if (!server.hasScopes && hasLimits(config)) log.warn(`limits: cannot be set here, and runs have none: ${needScopes}`);
   const news = thenElsewhere(config);
   const first = async () =>
     writeFile(join(config.state, "said"), news.join("\n"), { flag: "wx" }).then(

@@ -7,7 +7,7 @@ import type { Deliveries } from "./receive/deliveries.ts";
 import { type Page, type PageSource, planOverview } from "../page/page.ts";
 import { overviewOf } from "./telemetry/overview.ts";
 import type { Ignored } from "./store/ignored.ts";
-import type { Runs, RunView } from "./runs/runs.ts";
+import type { Runs, RunView } from "./runs.ts";
 import type { Scheduler } from "./runs/scheduler.ts";
 import type { Metrics } from "./telemetry/telemetry.ts";
 
@@ -73,9 +73,9 @@ export class Routes {
       : undefined;
     if (url?.pathname === "/metrics") {
       response.writeHead(200, { "content-type": "text/plain; version=0.0.4; charset=utf-8" });
-      const { queue, draining } = this.#parts.scheduler;
-      const { repos } = planOverview(this.repoNames(), this.#parts.runs.list());
-      response.end(this.#parts.metrics.text(queue, draining, repos));
+      const { scheduler, metrics, runs } = this.#parts;
+      const { repos } = planOverview(this.repoNames(), runs.list());
+      response.end(metrics.text(scheduler, scheduler.draining, repos));
       return;
     }
     if (url?.pathname === "/overview") {

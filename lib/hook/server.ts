@@ -1,204 +1,148 @@
 import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { messageOf } from "../core/errors.ts";
-import { Cgroups } from "../exec/cgroups.ts";
+import { Scopes } from "../exec/scope.ts";
+import { keepOthersIn } from "../exec/users.ts";
 import { closeServer, createHttpServer, type Listen, listenOn, listenPrivately } from "../http/server.ts";
-import { Page } from "../page/page.ts";
+import { hasEnded as pageEnded, Page, type PageSource } from "../page/page.ts";
 import type { Builder } from "./builders/builder.ts";
+import { mayRun } from "./config/builders.ts";
 import type { Settings } from "./config/config.ts";
 import { Deliveries } from "./receive/deliveries.ts";
-import { Executor } from "./runs/executor.ts";
-import { Ignored } from "./store/ignored.ts";
-import { LiveLogs } from "./runs/live-log.ts";
-import { pageSource } from "./page-source.ts";
-import { Heads, Poller } from "./receive/poll.ts";
-import { Problems } from "./telemetry/overview.ts";
-import { hasEnded, recordOf, Records } from "./runs/records.ts";
+import { Poller } from "./receive/poll.ts";
 import { Routes } from "./routes.ts";
-import { Runs } from "./runs/runs.ts";
+import { followLog } from "./runs/follow.ts";
+import { RunFolders } from "./runs/folders.ts";
+import { Jobs } from "./runs/job.ts";
+import { run } from "./runs/run.ts";
+import { sendLog } from "./runs/run-log.ts";
+import { Runs } from "./runs.ts";
 import { Scheduler } from "./runs/scheduler.ts";
-import { Store } from "./store/store.ts";
-import { Teller } from "./teller.ts";
+import { tidy } from "./runs/tidy.ts";
+import { FileStore } from "./store/file-store.ts";
+import { Ignored } from "./store/ignored.ts";
+import { hasEnded, type Run, type RunStore } from "./store/run-store.ts";
 import { Metrics, type ServerLog } from "./telemetry/telemetry.ts";
+import { Problems } from "./telemetry/overview.ts";
+import { Teller } from "./teller.ts";
 
 /** A hook-server: its start, its reloads, its end. */
 export type HookServer = Awaited<ReturnType<typeof openServer>>;
 
 /**
- * Build the server's parts on its state folder, whose lock the caller holds, and go on with what a former server left.
+ * Build the server's parts on its state folder, whose lock the caller holds.
  *
- * A delivery's way: `Deliveries` verifies and parses it; `accept` puts it on disk (`Store`) and then into the queue
- * (`Scheduler`); the scheduler gives it to the `Executor` when its turn comes; the executor runs it and writes into
- * `Records` what becomes of it. Each part knows those after it only: what comes back is a result or an event.
+ * A delivery's way: `Deliveries` verifies and parses it, and answers once `RunStore` has accepted it; the `Scheduler`
+ * sees there what waits, and begins it when its turn comes; `run` takes it to its end, and writes each step there.
+ * Whoever else wants to know, watches the store.
  */
 export async function openServer(settings: Settings, log: ServerLog) {
   const { state } = settings.config;
   const warn = (text: string) => log.warn(text);
-  const metrics = new Metrics();
-  // the store first: it takes a folder of runs for the sign that it was there before
-  const { store, waiting } = await Store.open(state, { warn });
-  const [records, ignored] = await Promise.all([Records.open(state, { warn }), Ignored.open(state, { warn })]);
-  const heads = new Heads(state, log);
-  const teller = await Teller.open({ settings, records, log });
-  const problems = new Problems();
-
   const asBuilder = settings.config.builder;
-  // loaded only where there are several builders
-  const builders = asBuilder && {
-    ...(await import("./builders/builder.ts")),
-    ...(await import("./builders/join.ts")),
-    ...(await import("./builders/logs.ts")),
-    ...(await import("./builders/shared-runs.ts")),
-  };
-  const home = builders ? await builders.homeOf(state) : "";
-  let builder: Builder | undefined;
-  let mayBegin = false;
-  const cgroups = new Cgroups();
-  const executor = new Executor({
-    settings,
-    records,
-    cgroups,
-    log,
-    metrics,
-    guard: builders && ((id, tree) => builderOrThrow().underWay.guard(id, tree)),
-    payloadOf: (entry) => (builder ?? store).payload(entry),
-    onSuccess: (record) => heads.succeeded(record),
-    tellingOf: (record) => (builder?.underWay.isLost(record.id) ? [] : teller.tellingOf(record)),
-    onRunning: (record) => {
-      teller.progress(record);
-      builder?.underWay.progress(record);
+  const [ignored, scopes] = await Promise.all([Ignored.open(state, { warn }), Scopes.find()]);
+  if (scopes) keepOthersIn(scopes.words());
+  const metrics = new Metrics();
+  const problems = new Problems();
+  const folders = new RunFolders(state);
+  const { store, builder } = await openStore();
+  const home = builder?.home;
+  const jobs = builder?.jobs ?? new Jobs(scopes);
+  const teller = await Teller.open({ settings, store, folders, log, home });
+  const onEnd = (ended: Run): Partial<Run> => ({ ...teller.onEnd(ended), ...(home !== undefined && { home }) });
+  const scheduler: Scheduler = new Scheduler({
+    ...{ settings, store, log, onEnd, outlive: jobs.outlive },
+    ...(asBuilder && builder && { claim: (given) => builder.claim(given), claimAgain: asBuilder.lease / 5 }),
+    mayRun(name) {
+      const repo = settings.config.repos.get(name);
+      return repo !== undefined && (!asBuilder || mayRun(asBuilder, repo.runsOn));
+    },
+    run: (given, how) => {
+      const repo = settings.config.repos.get(given.repo);
+      return run(given, { settings, store, folders, jobs, log, onEnd, repo, ...how });
     },
   });
-  const scheduler = new Scheduler({
-    settings,
-    executor,
-    log,
-    onSuperseded: (old, by) => {
-      store.supersede(old, by);
-      teller.ended(records.get(old.id));
+  const runs = new Runs({ store, folders, scheduler, builder });
+  const deliveries = new Deliveries({ settings, store, scheduler, ignored, log, metrics });
+  const poller = new Poller({ settings, store, scheduler, problems, log });
+  const source: PageSource = {
+    settings: () => settings.config.status,
+    repos: () => settings.config.repos.values(),
+    runs: () => runs.list(),
+    run: (id) => runs.view(id),
+    whole: (id) => runs.whole(id),
+    revision: () => runs.revision,
+    ignored: (repo, limit) => ignored.list({ repo, limit }),
+    problems: () => problems.list(state),
+    logFile: (id) => runs.logFile(id),
+    mask: () => settings.mask,
+    async sendLog(response, view) {
+      await runs.readLog(view.id);
+      await sendLog(response, runs.logFile(view.id), { mask: settings.mask, growing: !pageEnded(view) });
     },
-    onEnded: (entry, record) => {
-      if (builder) builder.underWay.ended(record);
-      else store.settle(entry, record.state, record.by);
-      teller.ended(record);
-      void tidy(entry.repo);
+    async followLog(request, response, { id }, about) {
+      await runs.readLog(id, [request, response]);
+      await followLog(request, response, {
+        ...{ path: () => runs.logFile(id), mask: () => settings.mask, about },
+        endState: () => runs.endState(id),
+      });
     },
-  });
-  if (asBuilder && builders)
-    builder = new builders.Builder({
-      ...{ settings, builder: asBuilder, log, problems, home },
-      start: (entry) => scheduler.add(entry),
-      stop: (id, { why, by }) => void executor.stop(id, { why, state: "cancelled", by }),
-      mayBegin: () => mayBegin && !scheduler.draining,
-      recordOf: (id) => records.get(id),
-      onSuperseded: (old, by) => {
-        executor.supersede(old, { id: by });
-        teller.ended(records.get(old.id));
-      },
-      async onBuilt(what) {
-        if ((await heads.of(what.repo))[what.ref]?.good !== what.sha) await heads.succeeded(what);
-      },
-      keepLog: (kept, id) => builders.keepLog(kept, { id, path: records.path(id, "log"), mask: settings.mask }),
-    });
-  const others =
-    builder &&
-    builders &&
-    new builders.SharedRuns({
-      ...{ builder, home, settings, records },
-      cancelHere: (id, by) => scheduler.cancel(id, by),
-      async cancelWaiting(entry, by) {
-        await executor.makeFolder(entry);
-        const record = await executor.cancel(entry, "cancelled by hand", by);
-        teller.ended(record);
-        return record;
-      },
-    });
-  const accept: Store["accept"] = async (source, changes, payload) => {
-    if (builder) return await builder.acceptance.accept(source, changes, payload);
-    const entries = await store.accept(source, changes, payload);
-    for (const entry of entries) {
-      scheduler.add(entry);
-      if (settings.config.forges.length > 0 && !records.get(entry.id)) teller.progress(recordOf(entry));
-    }
-    return entries;
-  };
-  // what waits is on the bus then, whoever accepted it
-  const waitingFor = builder && {
-    queue: builder.acceptance,
-    get draining() {
-      return scheduler.draining;
+    cancel: (view, by) => runs.cancel(view, by),
+    rerun: async ({ id }, by) => {
+      const view = runs.view(id);
+      return view ? await runs.rerun(view, by) : id;
     },
   };
-  const accepting = { settings, scheduler: waitingFor ?? scheduler, accept, log };
-  const deliveries = new Deliveries({
-    ...{ ...accepting, ignored, metrics },
-    store: builder?.acceptance ?? store,
-  });
-  const poller = new Poller({ ...accepting, heads, problems });
-  const runs = new Runs({ store, scheduler, records, accept, others });
-  const source = pageSource({ settings, runs, ignored, logs: new LiveLogs(), problems });
   const page = await Page.open(state, source);
-  const routes = new Routes({
-    settings,
-    deliveries,
-    ignored,
-    runs,
-    scheduler,
-    metrics,
-    page,
-    source,
-  });
+  const parts = { settings, deliveries, ignored, runs, scheduler, metrics, page, source };
+  const routes = new Routes(parts);
   const onBug = (error: unknown) => log.bug(error);
   const web = createHttpServer((request, response) => routes.web(request, response), onBug);
   const local = createHttpServer((request, response) => routes.local(request, response), onBug);
   const socket = join(state, "socket");
 
-  /** Remove the old runs of a repo; or of all, and what is left of their cgroups. */
-  async function tidy(repo?: string): Promise<void> {
-    try {
-      if (repo === undefined) await cgroups.tidy();
-      const { keep, keepFor } = settings.config;
-      const old = records.old(repo, { keep, maxAge: keepFor });
-      if (old.length === 0) return;
-      // a run whose folder is gone must not look like one that was never started
-      await store.flush();
-      await records.remove(old);
-    } catch (error) {
-      log.warn(`tidying up failed: ${messageOf(error)}; tried again later`);
-    }
+  store.watch((now, before) => {
+    if (!now && before?.attempt)
+      folders.remove(before.id).catch((error: unknown) => warn(`run ${before.id}: ${messageOf(error)}`));
+    if (!now || now.home !== home) return;
+    if ((now.interrupted?.length ?? 0) > (before?.interrupted?.length ?? 0)) metrics.run(now.repo, "interrupted");
+    if (!hasEnded(now) || (before && hasEnded(before))) return;
+    metrics.run(now.repo, now.state, now.seconds);
+    tidySoon();
+  });
+
+  let tidying: NodeJS.Timeout | undefined;
+  function tidySoon(): void {
+    tidying ??= setTimeout(() => void tidyUp().finally(() => (tidying = undefined)), 500).unref();
   }
 
-  function builderOrThrow(): Builder {
-    if (!builder) throw new Error("a run without its builder");
-    return builder;
+  /** Where the runs are: a file, or, for several builders, the bus. */
+  async function openStore(): Promise<{ store: RunStore; builder?: Builder }> {
+    if (asBuilder) {
+      // loaded only where there are several builders
+      const [{ Builder }, { BusStore }] = await Promise.all([
+        import("./builders/builder.ts"),
+        import("./store/bus-store.ts"),
+      ]);
+      const shared = new BusStore(warn);
+      const parts = { settings, builder: asBuilder, store: shared, folders, scopes, log, problems };
+      return { store: shared, builder: await Builder.open({ ...parts, onConnect: () => scheduler.look() }) };
+    }
+    const alone = await FileStore.open(state, warn);
+    const strays = (await folders.ids()).filter((id) => !alone.get(id));
+    if (strays.length > 0)
+      warn(`runs.jsonl does not know ${strays.length} runs that have a folder, as ${strays[0]}: it is not whole`);
+    return { store: alone };
   }
 
-  /** Go on with what a former server left. */
-  async function recover(): Promise<void> {
-    if (builder && builders) {
-      await builders.endRunsBefore({ builder, records, executor, log });
-      void others?.start().catch(onBug);
-      void builders.handOver(builder, { store, waiting, log }).catch(onBug);
-      return;
-    }
-    const entries = new Set(waiting.map(({ id }) => id));
-    const orphans = [...records.all()].filter(({ id, state }) => !hasEnded(state) && !entries.has(id));
-    const ends = new Map([...store.known()].map((known) => [known.entry.id, known]));
-    // killed between the line that says so and the record
-    for (const { id } of orphans) {
-      const { entry, by } = ends.get(id) ?? {};
-      if (entry && by !== undefined) executor.supersede(entry, { id: by });
-    }
-    await scheduler.recover(
-      waiting,
-      orphans.filter(({ state }) => !hasEnded(state)),
+  /** Remove old runs. */
+  async function tidyUp(): Promise<void> {
+    const { keep, keepFor } = settings.config;
+    await tidy(store, folders, { keep, maxAge: keepFor }).catch((error: unknown) =>
+      log.warn(`tidying up failed: ${messageOf(error)}; tried again later`),
     );
   }
 
-  // only now that all parts are there
-  await recover();
-  for (const entry of scheduler.queue.entries()) teller.progress(records.get(entry.id) ?? recordOf(entry));
-  teller.start();
   return {
     /** Open the web address and the Unix socket; returns the web's address. @throws {UsageError} it cannot be had. */
     async listen(where: Listen | { fd: number }): Promise<Listen> {
@@ -209,37 +153,37 @@ export async function openServer(settings: Settings, log: ServerLog) {
       );
       return address;
     },
-    /** Start what waits, and look for missed pushes. */
+    /** Go on with what a former server left, start what waits, and look for missed pushes. */
     start(): void {
-      mayBegin = true;
-      builder?.look();
-      scheduler.schedule();
+      scheduler.start();
+      teller.start();
       poller.start();
+      void tidyUp();
     },
     /** Apply a configuration that was replaced. */
     reload(): void {
-      void teller.reload().catch(onBug);
+      teller.reload().catch(onBug);
       page.reload();
-      scheduler.schedule();
+      scheduler.look();
       poller.stop();
       poller.start();
     },
     /** What is wrong, for those who look at the page. */
     problems,
-    /** Remove old runs, and what is left of their cgroups. */
-    tidy,
-    /** Where runs have cgroups of their own. */
-    cgroups,
+    /** Remove old runs. */
+    tidy: tidyUp,
+    /** Whether each run is in a scope of systemd. */
+    hasScopes: scopes !== undefined,
     /** How many runs are under way. */
-    running: () => scheduler.queue.running,
+    running: () => scheduler.running,
     /** End what is under way at once; it runs again at the next start. */
     endRuns: () => scheduler.endRuns(),
     /** No new deliveries; resolves when the runs under way have ended, or were ended after `patience` ms. */
     async drain(patience: number): Promise<void> {
       poller.stop();
       await scheduler.drain(patience);
-      await builder?.close();
-      await Promise.all([store.close(), ignored.close(), teller.close()]);
+      await teller.close();
+      await Promise.all([builder?.close(), store.close(), ignored.close()]);
     },
     /** Close the addresses. */
     async close(): Promise<void> {

@@ -9,16 +9,20 @@ import { lastLines } from "../log/tail.ts";
 import { Outbox, type OutboxTarget } from "../notify/notify.ts";
 import { statusItem, statusTarget } from "../statuses/statuses.ts";
 import type { RepoConfig, Settings } from "./config/config.ts";
-import { hasEnded, type Records, type RunFacts, type RunRecord, type Telling } from "./runs/records.ts";
+import type { RunFolders } from "./runs/folders.ts";
 import { afterCommand } from "./runs/run-command.ts";
 import { commitOf, endVariables, forgeOf, noticeOf, statusOf } from "./runs/run-news.ts";
 import { failedStage } from "./runs/run-stages.ts";
+import { hasEnded, type Run, type RunStore, type Telling } from "./store/run-store.ts";
 import type { ServerLog } from "./telemetry/telemetry.ts";
 
 interface TellerParts {
   settings: Settings;
-  records: Records;
+  store: RunStore;
+  folders: RunFolders;
   log: ServerLog;
+  /** Of several builders this one, which tells of its own runs only. */
+  home: string | undefined;
 }
 
 /** Milliseconds until an end that could not be handed over is handed over again. */
@@ -55,8 +59,13 @@ export class Teller {
     return new Teller(parts, await Outbox.open(options, otherTargets(parts)));
   }
 
-  /** Who is to be told of a run's end: for its record, in the same write as the end. */
-  tellingOf(record: RunFacts): Telling[] {
+  /** Who is to be told of a run's end: for the line that says so. */
+  onEnd(run: Run): { tell?: Telling[] } {
+    const tell = this.tellingOf(run);
+    return tell.length > 0 ? { tell } : {};
+  }
+
+  private tellingOf(record: Run): Telling[] {
     const { targets } = this.#parts.settings.config;
     const { onFailure = [], onChange = [] } = this.repoOf(record) ?? {};
     const telling: Telling[] = [];
@@ -67,33 +76,39 @@ export class Teller {
     return telling;
   }
 
-  /** A run waits or is under way. */
-  progress(record: RunRecord): void {
-    if (hasEnded(record.state)) return;
-    const put = this.status(record, false);
+  /** Tell of what a run has become, once that is safe. */
+  private tell(run: Run): void {
+    if (run.home !== this.#parts.home) return;
+    if (hasEnded(run)) return this.ended(run);
+    const put = this.status(run, false);
     if (put) this.#handing = this.#handing.then(put).catch((error: unknown) => this.#parts.log.bug(error));
   }
 
-  /** A run has ended, and its record says who is to be told. Handed over again and again while the disk is full. */
-  ended(record: RunRecord | undefined): void {
-    if (!record?.tell?.length) return;
+  /** Hand a run's end over, again and again while the disk is full. */
+  private ended(run: Run): void {
+    if (!run.tell?.length) return;
     const { signal } = this.#abort;
     this.#handing = this.#handing
-      .then(() => this.handOver(record))
+      .then(() => this.handOver(run))
       .catch((error: unknown) => {
-        this.#parts.log.warn(`telling of run ${record.id}: ${messageOf(error)}; tried again`);
+        this.#parts.log.warn(`telling of run ${run.id}: ${messageOf(error)}; tried again`);
         sleep(retryDelay, undefined, { signal }).then(
-          () => this.ended(record),
+          () => this.ended(run),
           () => {},
         );
       });
   }
 
-  /** Go on with what a former server did not get told. */
+  /** Go on with what a former server did not get told, then tell of what becomes of runs. */
   start(): void {
-    const untold = [...this.#parts.records.all()].filter(({ tell }) => tell?.length);
-    for (const record of untold.sort((a, b) => (a.ended ?? "").localeCompare(b.ended ?? ""))) this.ended(record);
+    const { store } = this.#parts;
+    const untold = [...store.runs()].filter(({ tell }) => tell?.length);
+    untold.sort((a, b) => (a.ended ?? "").localeCompare(b.ended ?? ""));
+    for (const run of [...untold, ...store.open()]) this.tell(run);
     void this.#handing.then(() => this.#outbox.start());
+    store.watch((now, before) => {
+      if (now && now.state !== before?.state) this.tell(now);
+    });
   }
 
   /** Apply a configuration that was replaced. */
@@ -109,11 +124,11 @@ export class Teller {
     await this.#outbox.close();
   }
 
-  private repoOf({ repo }: RunFacts): RepoConfig | undefined {
+  private repoOf({ repo }: Run): RepoConfig | undefined {
     return this.#parts.settings.config.repos.get(repo);
   }
 
-  private hostOf(record: RunFacts): string | undefined {
+  private hostOf(record: Run): string | undefined {
     const hosts = this.#parts.settings.config.forges.map(({ host }) => host);
     const { host, problem } = forgeOf(record, hosts, this.repoOf(record)?.forge);
     if (problem !== undefined && !this.#withoutForge.has(record.repo)) {
@@ -124,7 +139,7 @@ export class Teller {
   }
 
   /** Puts the state that a run has now into the outbox; undefined where no forge is told. */
-  private status(record: RunRecord, keep: boolean): (() => Promise<void>) | undefined {
+  private status(record: Run, keep: boolean): (() => Promise<void>) | undefined {
     const { config, mask } = this.#parts.settings;
     const host = this.hostOf(record);
     const status = host === undefined ? undefined : statusOf(record, { url: config.url, context: "boatyard" });
@@ -134,50 +149,60 @@ export class Teller {
     return () => this.#outbox.put(`status ${host}`, item, { keep });
   }
 
-  private async handOver(record: RunRecord): Promise<void> {
-    const { records, settings, log } = this.#parts;
-    const { id, repo, tell } = record;
-    if (!tell) return;
+  private async handOver(record: Run): Promise<void> {
+    const { store, folders, settings, log } = this.#parts;
+    const { id, repo, tell = [] } = record;
+    let { change } = record;
     if (tell.includes("status")) await this.status(record, true)?.();
     if (tell.includes("message")) {
       const part = record.state === "failed" ? failedStage(record.stages) : undefined;
-      const printed = await lastLines(records.path(id, "log"), part);
+      const printed = await lastLines(folders.path(id, "log"), part);
       const lines = printed.filter((line) => parseLine(line)?.stage !== "hook-server");
-      const { change } = await this.#outbox.tell(noticeOf(record, { url: settings.config.url, lines }));
-      record.change = change;
+      ({ change } = await this.#outbox.tell(noticeOf(record, { url: settings.config.url, lines })));
     }
-    const item = { key: id, about: `run ${id}`, repo, message: { run: id } };
+    const item = { key: id, about: `run ${id}`, repo, message: { run: id, change } };
     if (tell.includes("commands")) await this.#outbox.put(`commands ${repo}`, item);
-    delete record.tell;
     // to tell again what was told is better than to wait for the disk each time
-    await records
-      .save(record, { durable: false })
+    await store
+      .change(id, ({ tell: _tell, ...run }) => ({ ...run, ...(change && { change }) }))
       .catch((error: unknown) => log.warn(`run ${id}: ${messageOf(error)}; it may be told twice`));
   }
+}
+
+/** What a repo's commands are told: the run, and what its end means. */
+interface ForCommands {
+  run: string;
+  change?: Run["change"];
 }
 
 /** Besides people: the forges, and the commands of each repo. */
 function otherTargets(parts: TellerParts): OutboxTarget[] {
   const { forges, repos } = parts.settings.config;
   const commands = [...repos.values()].map(
-    (repo): OutboxTarget<{ run: string }> => ({
+    (repo): OutboxTarget<ForCommands> => ({
       ...{ id: `commands ${repo.name}`, name: `commands of ${repo.name}`, limit: 2 ** 31 - 1 },
-      send: async ([{ run } = { run: "" }], signal) => await runCommands(parts, repo, run, signal),
+      send: async ([told], signal) => told && (await runCommands(parts, repo, told, signal)),
     }),
   );
   return [...forges.map(statusTarget), ...commands];
 }
 
 /** on_failure and on_change. One that fails is in the log, and not tried again. */
-async function runCommands({ records, settings, log }: TellerParts, repo: RepoConfig, id: string, signal: AbortSignal) {
-  const record = records.get(id);
-  if (!record) return;
+async function runCommands(
+  { store, folders, settings, log }: TellerParts,
+  repo: RepoConfig,
+  { run: id, change }: ForCommands,
+  signal: AbortSignal,
+): Promise<void> {
+  const run = store.get(id);
+  if (!run) return;
+  const record = { ...run, change };
   const commands = [
     ...(record.state === "failed" ? repo.onFailure.map((text) => ["on_failure", text] as const) : []),
     ...(record.change === undefined ? [] : repo.onChange.map((text) => ["on_change", text] as const)),
   ];
-  const more = endVariables(record, { url: settings.config.url, logFile: records.path(id, "log") });
-  const payloadFile = records.path(id, "hook-payload.json");
+  const more = endVariables(record, { url: settings.config.url, logFile: folders.path(id, "log") });
+  const payloadFile = folders.path(id, "hook-payload.json");
   for (const [name, text] of commands) {
     const { argv, env } = afterCommand(text, repo, record, { payloadFile, more });
     const output = await $({ cwd: "/", env, timeout: repo.timeout, signal, nothrow: true })`${argv}`;

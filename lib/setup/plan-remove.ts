@@ -1,7 +1,7 @@
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { UsageError } from "../core/errors.ts";
-import { scopeName } from "../exec/delegation.ts";
+import { runsSlice } from "../exec/scope.ts";
 import { commentFor } from "./accounts.ts";
 import { readHooks, removeRepo } from "./hooks-file.ts";
 import { planBus, slaveOnBus } from "./plan-bus.ts";
@@ -90,7 +90,7 @@ async function stepsOf(facts: Facts, what: Removable, { purge }: { purge: boolea
   // also with repos whose accounts are gone, for which the server would not be started
   const { steps } = planServer({ ...facts, repos: [] }, anyBus);
   // builds outlive the server: they are ended once it is off, and before anything that they use goes
-  const runs = stop(scopeName, "builds that are still under way");
+  const runs = stop(runsSlice, "builds that are still under way");
   const services = steps.findIndex(({ systemd }) => systemd);
   return [
     ...steps.slice(0, services),

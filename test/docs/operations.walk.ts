@@ -112,8 +112,8 @@ export async function walkOperations(machine: Machine, another: () => Promise<Ma
     await other.stop();
   }
 
-  await sh(`${page.inline("systemctl status boatyard-runs.scope")} || :`);
-  await line("systemctl stop hook-server.socket hook-server.service boatyard-runs.scope");
+  await sh(`${page.inline("systemctl status boatyard-runs.slice")} || :`);
+  await line("systemctl stop hook-server.socket hook-server.service boatyard-runs.slice");
 
   // taking it away
   const removed = await sh(page.block("setup remove repo"));

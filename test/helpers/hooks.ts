@@ -219,13 +219,22 @@ export async function startHooks(
   return server;
 }
 
+/** What runs.jsonl in a state folder says of each run, in the order of its acceptance. */
+export function storedRuns({ state }: Pick<HookServer, "state">): (Run & Record<string, any>)[] {
+  const runs = new Map<string, Run>();
+  const lines = readFileSync(join(state, "runs.jsonl"), "utf8").split("\n").slice(0, -1);
+  for (const line of lines) {
+    const { runs: now = [], gone = [] } = JSON.parse(line) as { runs?: Run[]; gone?: string[] };
+    for (const run of now) runs.set(run.id, run);
+    for (const id of gone) runs.delete(id);
+  }
+  return [...runs.values()];
+}
+
 /** Whether a run's record still says that somebody is to be told of its end. */
-export function untold({ state }: Pick<HookServer, "state">): boolean {
-  const outbox = join(state, "notify", "outbox");
-  if (existsSync(outbox) && readdirSync(outbox).length > 0) return true;
-  const folder = join(state, "runs");
-  const records = readdirSync(folder).map((id) => join(folder, id, "run.json"));
-  return records.some((file) => JSON.parse(readFileSync(file, "utf8")).tell !== undefined);
+export function untold(server: Pick<HookServer, "state">): boolean {
+  const outbox = join(server.state, "notify", "outbox");
+  return (existsSync(outbox) && readdirSync(outbox).length > 0) || storedRuns(server).some(({ tell }) => tell);
 }
 
 /** A run's own log. */

@@ -6,8 +6,7 @@ import * as assert from "uvu/assert";
 import { connectBus } from "../../lib/bus/bus.ts";
 import { nameOnBus } from "../../lib/bus/address.ts";
 import { keyOfSeed, newSeed } from "../../lib/bus/nkey.ts";
-import { Documents } from "../../lib/hook/builders/documents.ts";
-import { tidyPayloads } from "../../lib/hook/builders/run-documents.ts";
+import { BusStore } from "../../lib/hook/store/bus-store.ts";
 import { type Builders, makeBuilders, watchedJob } from "../helpers/builders.ts";
 import { type HookServer, makeYard, runScript, sha, startHooks } from "../helpers/hooks.ts";
 import { needsNats, startBusProxy } from "../helpers/nats.ts";
@@ -27,15 +26,16 @@ test.after.each(async () => {
 });
 
 /** What builders share, as one of them sees it. */
-async function openAs({ dir, url }: Builders, name: string) {
+async function openAs({ dir, url }: Builders, name: string, lease = 60_000) {
   const key = keyOfSeed((await readFile(join(dir, name, "bus.seed"), "utf8")).trim());
   assert.ok(key);
   const bus = await connectBus({ servers: [url], key, name: "other", timeout: 5000 });
   await bus.makeBucket("builds");
-  const bucket = bus.bucket("builds");
-  // else a lease is waited for, in which the claims would be written that a new bus does not have
-  await bucket.put("bucket", "old");
-  return { bus, bucket, close: async () => await bus.close() };
+  await bus.makeBucket("claims", { ttl: lease });
+  const [bucket, claims] = [bus.bucket("builds"), bus.bucket("claims")];
+  // else a lease is waited for, in which ends what ran on a bus that has lost its disk
+  await bucket.put("bucket", "known");
+  return { bus, bucket, claims, close: async () => await bus.close() };
 }
 
 testBus(
@@ -149,7 +149,7 @@ testBus(
 );
 
 testBus(
-  "a run whose repo another builder has taken, or whose builder hangs, publishes nothing; one whose bus has lost its disk does",
+  "a run whose repo another builder has taken, or whose builder hangs, or whose bus has lost its disk, publishes nothing",
   async () => {
     const [ours, hung] = ["ours", "hung"];
     builders = await makeBuilders([ours, hung], {
@@ -205,17 +205,18 @@ wait`,
       ).stdout;
     const publishers = ["uploads", "release", "release.sh", "server-update"];
 
-    const { bucket, close } = await openAs(builders, ours);
+    const { claims, close } = await openAs(builders, ours);
     await writeFile(join(dir, "hold"), "");
     for (const repo of ["me/taken", "me/hung"]) {
       assert.is((await one.push(repo, sha(1))).status, 202);
       await seen(`begin ${repo}`);
     }
     // what another builder writes that takes it over
-    const claim = await bucket.get(`claim.${nameOnBus("me/taken")}`);
-    assert.ok(claim);
-    const taken = JSON.stringify({ repo: "me/taken", home: "other", token: "other" });
-    await bucket.put(`claim.${nameOnBus("me/taken")}`, taken, claim.revision);
+    const taken = nameOnBus("me/taken");
+    await waitFor(async () => {
+      const claim = await claims.get(taken);
+      return claim && (await claims.put(taken, "other", claim.revision));
+    });
     two.running.kill("SIGSTOP");
     await rm(join(dir, "hold"));
     await one.running.until(/the claim of me\/taken is lost/);
@@ -233,23 +234,20 @@ wait`,
       [sha(2)],
     );
 
-    // the bus loses its disk: what runs goes on and is published, what waits is lost, and that is said
+    // the bus loses its disk: what waits and what runs is lost, and that is said
     await writeFile(join(dir, "hold"), "");
     const count = async (line: string) => (await events()).filter((each) => each === line).length;
-    const goesOn = (await one.push("me/free", sha(3))).body.run as string;
+    const runs = (await one.push("me/free", sha(3))).body.run as string;
     await waitFor(async () => (await count("begin me/free")) === 2);
     const waits = (await one.push("me/free", sha(4))).body.run as string;
     await builders.bus.kill();
     await rm(join(dir, "nats"), { recursive: true });
     await builders.bus.start();
-    await one.running.until(new RegExp(`the bus has lost .*${waits} of me/free`));
+    await one.running.until(new RegExp(`the bus has lost run ${waits} of me/free`));
+    await one.running.until(/the claim of me\/free is lost/);
     await rm(join(dir, "hold"));
-    await waitFor(async () => (await count("uploads me/free 0")) === 2);
-    const left = (await one.idle()).map(({ id, state }) => [id, state]);
-    assert.equal(
-      left.filter(([id = ""]) => [goesOn, waits].includes(id)),
-      [[goesOn, "succeeded"]],
-    );
+    await waitFor(async () => (await one.idle()).length === 0);
+    assert.equal([await count("uploads me/free 0"), one.running.output().includes(runs)], [1, true]);
     await close();
     await slave.close();
   },
@@ -270,15 +268,13 @@ to: { web: { s3: "s3://${bucket.name}/", endpoint: "${proxy.url}" } }' >uploads.
 AWS_ACCESS_KEY_ID=${s3.key} AWS_SECRET_ACCESS_KEY=${s3.secret} ${scriptArgv("uploads").join(" ")} --retries 0 --delete .`,
       lease: "1m",
     });
-    const { bucket: shared, close } = await openAs(builders, "one");
-    const key = `claim.${nameOnBus("me/site")}`;
-    const fence = { repo: "me/site", fence: 1 };
+    const { claims, close } = await openAs(builders, "one");
+    const key = nameOnBus("me/site");
     let isTaken = false;
     proxy.meddle = async ({ method }) => {
       if (method !== "PUT" || isTaken) return undefined;
       isTaken = true;
-      const revision = (await shared.get(key))?.revision;
-      await shared.put(key, JSON.stringify({ ...fence, home: "other", token: "other" }), revision);
+      await waitFor(async () => await claims.put(key, "other", (await claims.get(key))?.revision));
       return undefined;
     };
     const one = await builders.start("one");
@@ -288,7 +284,7 @@ AWS_ACCESS_KEY_ID=${s3.key} AWS_SECRET_ACCESS_KEY=${s3.secret} ${scriptArgv("upl
     assert.equal(await there(), ["app.js", "old.txt"]);
 
     // the other one gives it back
-    await shared.put(key, JSON.stringify(fence), (await shared.get(key))?.revision);
+    await claims.put(key, "", (await claims.get(key))?.revision);
     const [ended] = await one.idle();
     assert.is(ended?.state, "succeeded");
     assert.equal(await there(), ["app.js", "index.html"]);
@@ -314,10 +310,10 @@ testBus(
     const [one, two] = [await start("one"), await start("two")];
     for (const [number, from] of [one, two].entries()) {
       // that a run is to be under way is the last that is written before it is
-      const { sent, release } = proxy.hold((subject, claim) => subject.includes(".claim.") && claim.includes('"run":'));
+      const { sent, release } = proxy.hold((_, run) => run.includes('"state":"starting"'));
       const run = (await one.push("me/site", sha(number))).body.run as string;
       await sent;
-      await waitFor(async () => (await from.local(`/runs/${run}`)).body.state === "starting");
+      await waitFor(async () => (await from.local(`/runs/${run}`)).body.builder === "one");
       const cancelling = from.local(`/runs/${run}/cancel`, "POST");
       await from.local(`/runs/${run}`);
       release();
@@ -332,35 +328,32 @@ testBus(
   },
 );
 
-testBus(
-  "a run has an end when its builder was killed between noting it on the bus and in its claim, and a newer push came",
-  async () => {
-    builders = await makeBuilders(["one", "two"], {
-      job: watchedJob,
-      repos: { "me/site": "runs_on: one" },
-      lease: "1m",
-    });
-    const { dir, url, start } = builders;
-    await (await openAs(builders, "one")).close();
-    const proxy = await startBusProxy(url);
-    const config = join(dir, "one/hooks.yml");
-    const text = await readFile(config, "utf8");
-    await writeFile(config, text.replace(url, `nats://127.0.0.1:${proxy.port}`));
-    const [one, two] = [await start("one"), await start("two")];
-    const { sent, release } = proxy.hold((subject, claim) => subject.includes(".claim.") && claim.includes('"run":'));
-    const left = (await one.push("me/site", sha(1))).body.run as string;
-    await sent;
-    await waitFor(async () => (await two.local(`/runs/${left}`)).body.state === "starting");
-    await one.kill();
-    release();
-    const newer = (await two.push("me/site", sha(2))).body.run as string;
-    await start("one");
-    await waitFor(async () => (await two.local(`/runs/${newer}`)).body.state === "succeeded");
-    const { state, by } = (await two.local(`/runs/${left}`)).body;
-    assert.equal([state, by], ["superseded", newer]);
-    proxy.close();
-  },
-);
+testBus("a run has an end when its builder was killed before it started it, and a newer push came", async () => {
+  builders = await makeBuilders(["one", "two"], {
+    job: watchedJob,
+    repos: { "me/site": "runs_on: one" },
+    lease: "1m",
+  });
+  const { dir, url, start } = builders;
+  await (await openAs(builders, "one")).close();
+  const proxy = await startBusProxy(url);
+  const config = join(dir, "one/hooks.yml");
+  const text = await readFile(config, "utf8");
+  await writeFile(config, text.replace(url, `nats://127.0.0.1:${proxy.port}`));
+  const [one, two] = [await start("one"), await start("two")];
+  const { sent, release } = proxy.hold((_, run) => run.includes('"state":"starting"'));
+  const left = (await one.push("me/site", sha(1))).body.run as string;
+  await sent;
+  await waitFor(async () => (await two.local(`/runs/${left}`)).body.builder === "one");
+  await one.kill();
+  release();
+  const newer = (await two.push("me/site", sha(2))).body.run as string;
+  await start("one");
+  await waitFor(async () => (await two.local(`/runs/${newer}`)).body.state === "succeeded");
+  const { state, by } = (await two.local(`/runs/${left}`)).body;
+  assert.equal([state, by], ["superseded", newer]);
+  proxy.close();
+});
 
 testBus("a builder that is started while the bus is down, or does not know it, says so", async () => {
   builders = await makeBuilders(["one"], { job: watchedJob });
@@ -374,36 +367,51 @@ testBus("a builder that is started while the bus is down, or does not know it, s
   await kill();
 });
 
-testBus("payloads that no run names go after a day", async () => {
-  builders = await makeBuilders(["one"], { job: watchedJob });
-  const { bus, bucket, close } = await openAs(builders, "one");
-  const payloads = await bus.objects("payloads");
-  const entry = (id: string, payload: string) => ({
-    ...{ id: `20261122T101500Z-${id}`, repo: "me/site", ref: "refs/heads/main", kind: "push" },
-    ...{ order: 1, accepted: new Date().toISOString(), state: "succeeded", payload },
-  });
-  const [ended, waiting] = [entry("000001", "ended"), entry("000002", "waiting")];
-  for (const name of ["ended", "waiting", "orphan"]) await payloads.put(name, Buffer.from("x"));
-  await bucket.put(`run.${ended.id}`, JSON.stringify(ended));
-  const want = { repo: "me/site", runs: [waiting], deliveries: [], superseded: [] };
-  await bucket.put(`want.${nameOnBus("me/site")}`, JSON.stringify(want));
-  const documents = new Documents({
-    ...{ bucket, warn: () => {}, onWanted: () => {}, onDone: () => {} },
-  });
-  await documents.follow();
-  const day = 24 * 3_600_000;
-  await bucket.put("want.other", "{ of a later version");
-  await waitFor(() => documents.isUnclear);
-  await tidyPayloads({ documents, payloads }, Date.now() + 2 * day);
-  assert.is((await payloads.names()).length, 3, "who knows what the other repo names");
-  await bucket.put("want.other", JSON.stringify({ ...want, repo: "other", runs: [] }));
-  await waitFor(() => !documents.isUnclear);
-  await tidyPayloads({ documents, payloads }, Date.now() + day / 2);
-  assert.equal((await payloads.names()).sort(), ["ended", "orphan", "waiting"]);
-  await tidyPayloads({ documents, payloads }, Date.now() + 2 * day);
-  assert.equal((await payloads.names()).sort(), ["ended", "waiting"]);
-  await close();
-});
+testBus(
+  "a delivery that comes to two builders is one run; concurrent changes all count; what does not read is named and left alone",
+  async () => {
+    builders = await makeBuilders(["one", "two"], { job: watchedJob });
+    const said: string[] = [];
+    const stores = await Promise.all(
+      ["one", "two"].map(async (name) => {
+        const { bus, bucket, close } = await openAs(builders as Builders, name);
+        const store = new BusStore((text) => said.push(text));
+        await store.join({ runs: bucket, payloads: await bus.objects("payloads") });
+        return { store, bucket, close };
+      }),
+    );
+    const [one, two] = stores as [(typeof stores)[0], (typeof stores)[0]];
+    const accept = async ({ store }: typeof one, delivery: string) =>
+      await store.accept(
+        { repo: "me/site", forge: "github", event: "push", delivery },
+        [{ kind: "push", ref: "refs/heads/main", sha: sha(1) }],
+        Buffer.from("{}"),
+      );
+    for (const delivery of ["d1", "d2", "d3"]) {
+      const [[here], [there]] = await Promise.all([accept(one, delivery), accept(two, delivery)]);
+      assert.is(here?.id, there?.id);
+    }
+    assert.is([...one.store.runs()].length, 3);
+    await waitFor(() => [...two.store.runs()].length === 3);
+    const id = [...one.store.runs()][0]?.id ?? "";
+    const add = async ({ store }: typeof one) =>
+      await store.change(id, (run) => ({ ...run, attempt: run.attempt + 1 }));
+    await Promise.all(Array.from({ length: 20 }, (_, index) => add(index % 2 ? one : two)));
+    await waitFor(() => [one, two].every(({ store }) => store.get(id)?.attempt === 20));
+    assert.is(String(await two.store.payload(id)), "{}");
+    // one that failed, and is sent again, runs again
+    await one.store.change(id, (run) => ({ ...run, state: "failed" }));
+    const [again] = await accept(two, "d1");
+    assert.is.not(again?.id, id);
+    await one.bucket.put("run.other.key", "{ of a later version");
+    await waitFor(() =>
+      said.some((text) => text.startsWith("run.other.key in bucket builds of the bus does not read")),
+    );
+    await one.store.remove([id]);
+    await waitFor(() => two.store.get(id) === undefined);
+    for (const { close } of stores) await close();
+  },
+);
 
 testBus("what a server accepted before it became a builder is handed over once, wherever it is killed", async () => {
   builders = await makeBuilders(["one", "two"], {
@@ -427,17 +435,15 @@ testBus("what a server accepted before it became a builder is handed over once, 
   const run = await push("me/site", 2);
   await server.kill();
   await rm(join(dir, "hold-me_busy"));
-  const deliveries = await readFile(join(server.state, "deliveries.jsonl"));
+  const deliveries = await readFile(join(server.state, "runs.jsonl"));
   await writeFile(config, text);
   const handedOver = async (builder: HookServer) =>
-    await waitFor(async () =>
-      (await readFile(join(builder.state, "deliveries.jsonl"), "utf8")).includes(`"run":"${run}"`),
-    );
+    await waitFor(async () => (await readFile(join(builder.state, "runs.jsonl"), "utf8")).includes(`"by":"${run}"`));
   const first = await start("one");
   await handedOver(first);
   await first.kill();
   // killed before it noted that the bus has it
-  await writeFile(join(first.state, "deliveries.jsonl"), deliveries);
+  await writeFile(join(first.state, "runs.jsonl"), deliveries);
   const second = await start("one");
   await handedOver(second);
   await (await start("two")).idle();

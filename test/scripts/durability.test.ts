@@ -148,8 +148,8 @@ traceTest("hook-server: a delivery is on the disk before it is answered with 202
   // that kills strace, and the server goes on without it
   await server.kill();
   await killProcessesOf(dir);
-  const file = join(server.state, "deliveries.jsonl");
-  const wrote = calls().findLast(
+  const file = join(server.state, "runs.jsonl");
+  const wrote = calls().find(
     ({ name, paths, text }) => /write/.test(name) && paths[0] === file && text.includes(body.run),
   );
   const answered = calls().find(({ name, text }) => /^(?:write|send)/.test(name) && text.includes("HTTP/1.1 202"));
@@ -158,10 +158,10 @@ traceTest("hook-server: a delivery is on the disk before it is answered with 202
 });
 
 traceTest("hook-server's store: a rewritten file is on the disk before it has its name", async () => {
-  const path = join(tempDir(), "deliveries.jsonl");
-  const writer = current.argv(join(root, "test/helpers/line-file-writer.ts"));
-  const { calls } = await traceDisk([...writer, path, "100"], { expect: 0 });
-  assertDurable(calls, path);
+  const folder = tempDir();
+  const writer = current.argv(join(root, "test/helpers/store-writer.ts"));
+  const { calls } = await traceDisk([...writer, folder], { expect: 0 });
+  assertDurable(calls, join(folder, "runs.jsonl"));
 });
 
 traceTest("slave-server: an order is on the disk before the 202", async () => {

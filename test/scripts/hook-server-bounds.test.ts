@@ -44,15 +44,13 @@ testUnless(test, needsRoot)(
     await withUser(async (user) => {
       const dir = await yardOf(
         user,
-        'wc -c <"$HOOK_PAYLOAD"; chmod u+w "$HOOK_PAYLOAD"; truncate --size 3G "$HOOK_PAYLOAD"; ls "$(dirname "$HOOK_PAYLOAD")"; echo >"$(dirname "$HOOK_PAYLOAD")/payload.json"',
+        'wc -c <"$HOOK_PAYLOAD"; chmod u+w "$HOOK_PAYLOAD"; truncate --size 3G "$HOOK_PAYLOAD"; rm -f "$HOOK_PAYLOAD"; ls "$(dirname "$HOOK_PAYLOAD")"',
       );
       const server = await startHooks(dir);
       const { body } = await server.push("me/site", sha(1));
       await server.idle();
-      const own = statSync(fileOf(server, body.run, "hook-payload.json"));
-      assert.equal([own.uid, own.size], [user.uid, 3 * 1024 ** 3]);
-      const kept = statSync(fileOf(server, body.run, "payload.json"));
-      assert.equal([kept.uid, kept.mode & 0o777], [0, 0o600]);
+      const kept = statSync(fileOf(server, body.run, "hook-payload.json"));
+      assert.equal([kept.uid, kept.gid, kept.mode & 0o777], [0, user.gid, 0o440]);
       assert.match(logOf(server, body.run), /^\d{3}\n/);
       const again = (await server.local(`/runs/${body.run}/rerun`, "POST")).body.run;
       await server.idle();
@@ -65,7 +63,7 @@ testUnless(test, needsRoot)(
 
 test("a payload that is no file, or larger than any forge sends, is not read for a rerun", async () => {
   const dir = await makeYard({
-    job: 'kept="$(dirname "$HOOK_PAYLOAD")/payload.json"; truncate --size 3G "$kept"; test -e pipe && { rm "$kept"; mkfifo "$kept"; }; touch pipe',
+    job: 'kept="$HOOK_PAYLOAD"; truncate --size 3G "$kept"; test -e pipe && { rm "$kept"; mkfifo "$kept"; }; touch pipe',
   });
   const server = await startHooks(dir);
   for (const commit of [sha(1), sha(2)]) {
@@ -77,7 +75,7 @@ test("a payload that is no file, or larger than any forge sends, is not read for
   await server.stop();
 });
 
-test("a build of the server's own user that puts something else in place of its log, its record or its folder, or removes that, holds nothing up", async () => {
+test("a build of the server's own user that puts something else in place of its log or its folder, or removes that, holds nothing up", async () => {
   const dir = await makeYard({
     repos: { "me/site": "then: [echo then]" },
     job: `log="$(dirname "$HOOK_PAYLOAD")/log"
@@ -86,22 +84,21 @@ case $(cat count 2>/dev/null || echo 0) in
 1) ln -sf "$PWD/../secret" "$log";;
 2) rm -r "$(dirname "$HOOK_PAYLOAD")";;
 3) rm "$log"; mkdir "$log";;
-4) rm "\${log%log}run.json"; mkdir "\${log%log}run.json";;
-5) rm -r "\${log%/log}"; touch "\${log%/log}";;
+4) rm -r "\${log%/log}"; touch "\${log%/log}";;
 esac
 echo $(($(cat count 2>/dev/null || echo 0) + 1)) >count`,
   });
   const server = await startHooks(dir);
   const secret = readFileSync(join(dir, "secret"), "utf8");
-  for (let n = 0; n < 7; n++) {
+  for (let n = 0; n < 6; n++) {
     const { body } = await server.push("me/site", sha(n));
     const runs = await server.idle();
-    // with neither a record nor a folder its then command cannot start
-    const state = n === 4 || n === 5 ? "failed" : "succeeded";
+    // without a folder its then command cannot start
+    const state = n === 4 ? "failed" : "succeeded";
     assert.is(runs.find((run) => run.id === body.run)?.state, state, String(n));
     const log = await server.local(`/runs/${body.run}/log`);
     assert.is(log.status, 200);
-    assert.match(log.text, n === 5 ? "the log cannot be read" : state, String(n));
+    assert.match(log.text, n === 4 ? "the log cannot be read" : state, String(n));
   }
   assert.is(readFileSync(join(dir, "secret"), "utf8"), secret);
   await server.stop();
@@ -114,7 +111,7 @@ testUnless(test, needsRoot)(
       const dir = await yardOf(
         user,
         'echo "run in $PWD, $HOOK_DIR"; printf "#!/bin/sh\\necho taken\\n" >ls; chmod +x ls; echo . >BASH_ENV',
-        'then: ["echo then in $PWD, $HOOK_DIR, $(id -un); env", "grep -q $BOATYARD_COOKIE $(dirname $HOOK_PAYLOAD)/run.json && echo the cookie was known"]',
+        'then: ["echo then in $PWD, $HOOK_DIR, $(id -un); env", "grep -q $BOATYARD_COOKIE $(dirname $HOOK_PAYLOAD)/../../runs.jsonl && echo the cookie was known"]',
       );
       let server = await startHooks(dir);
       const said =
@@ -167,10 +164,10 @@ testUnless(test, needsRoot)(
       const dir = await yardOf(
         user,
         `run="$(dirname "$HOOK_PAYLOAD")"
-for each in log exit run.json payload.json x; do echo evil >"$run/$each" && echo "wrote $each"; rm "$run/$each" && echo "removed $each"; ln -sf /etc/passwd "$run/$each" && echo "linked $each"; done 2>/dev/null
+for each in log exit hook-payload.json x; do echo evil >"$run/$each" && echo "wrote $each"; rm "$run/$each" && echo "removed $each"; ln -sf /etc/passwd "$run/$each" && echo "linked $each"; done 2>/dev/null
 rm -rf "$run" 2>/dev/null
 ls "$run/.." 2>/dev/null && echo "listed"
-cat "$run/run.json" "$run/payload.json" /proc/$PPID/environ /proc/$PPID/mem 2>/dev/null && echo "read"
+cat "$run/../../runs.jsonl" /proc/$PPID/environ /proc/$PPID/mem 2>/dev/null && echo "read"
 kill -KILL $PPID 2>/dev/null && echo "killed the shell"
 for each in /proc/$PPID/fd/*; do echo evil >"$each"; done 2>/dev/null
 for each in $(mount -t cgroup2 | cut -d' ' -f3); do echo $$ >"$each/cgroup.procs"; done 2>/dev/null && echo "left the cgroup"

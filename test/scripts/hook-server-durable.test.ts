@@ -89,7 +89,7 @@ testUnless(test, needsStrace)(
     await server.push("me/site", sha(0), { ref: "refs/tags/v0" });
     await server.idle();
     const calls = join(dir, "calls");
-    const path = join(server.state, "deliveries.jsonl");
+    const path = join(server.state, "runs.jsonl");
     // each step to the disk takes this long now: longer than the deliveries need to come
     const seconds = 0.1 * slowness();
     const tracer = startCommand([

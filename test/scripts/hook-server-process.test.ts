@@ -160,8 +160,8 @@ testUnless(test, needsRoot)("a run's payload, log and record are closed to the u
       await server.idle();
       assert.match(logOf(server, body.run), sha(1), "its own copy can be read");
       const files = filesBelow(server.state);
-      for (const name of ["payload.json", "hook-payload.json", "run.json", "log"])
-        assert.ok(files.includes(join(server.state, "runs", body.run, name)), name);
+      for (const name of ["runs.jsonl", `runs/${body.run}/hook-payload.json`, `runs/${body.run}/log`])
+        assert.ok(files.includes(join(server.state, name)), name);
       const readable = await runCommand(
         [
           ...["setpriv", `--reuid=${other.uid}`, `--regid=${other.gid}`, "--clear-groups", "--"],

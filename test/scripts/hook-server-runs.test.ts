@@ -5,7 +5,18 @@ import { join } from "node:path";
 import process from "node:process";
 import * as assert from "uvu/assert";
 import { test } from "uvu";
-import { http, logOf, makeYard, pushPayload, runScript, secret, sha, sign, startHooks } from "../helpers/hooks.ts";
+import {
+  http,
+  logOf,
+  makeYard,
+  pushPayload,
+  runScript,
+  secret,
+  sha,
+  sign,
+  startHooks,
+  storedRuns,
+} from "../helpers/hooks.ts";
 import { processesOf } from "../helpers/leftovers.ts";
 import { freePort } from "../helpers/ports.ts";
 import { git, makeRepo } from "../helpers/repos.ts";
@@ -230,7 +241,7 @@ test("over HTTP the same routes need the token, and nothing of it or of a secret
   for (const path of [
     "/runs/x",
     "/runs/../secret",
-    `/runs/${body.run}/payload.json`,
+    `/runs/${body.run}/hook-payload.json`,
     `/runs/${body.run}/log/x`,
     "/runs/%2e%2e%2fsecret/log",
   ]) {
@@ -369,7 +380,7 @@ testUnless(test, noSystemd)("a socket that systemd opened is served, and no run 
   const answer = await http({ port }, "/hook", { body, headers });
   assert.is(answer.status, 202);
   const run = join(dir, "state/runs", answer.body.run);
-  await waitFor(() => /succeeded/.test(readFileSync(join(run, "run.json"), "utf8")));
+  await waitFor(() => storedRuns({ state: join(dir, "state") })[0]?.state === "succeeded");
   assert.not.match(readFileSync(join(run, "log"), "utf8"), / 3 -> socket:/);
   await running.stop();
 });
@@ -381,7 +392,7 @@ testUnless(test, needsRoot)(
       const dir = await makeYard({
         dir: tempDir("hook-"),
         repos: { "me/site": `user: ${user.name}` },
-        job: 'id; echo "home $HOME"; pwd; cat "$HOOK_PAYLOAD" | head -c 1; touch made; cat ../secret; cat ../state/deliveries.jsonl; cat ../state/runs/*/run.json; grep -E "^(NoNewPrivs|CapBnd|CapEff)" /proc/self/status; ls -l /proc/self/fd | wc -l',
+        job: 'id; echo "home $HOME"; pwd; cat "$HOOK_PAYLOAD" | head -c 1; touch made; cat ../secret; cat ../state/runs.jsonl; grep -E "^(NoNewPrivs|CapBnd|CapEff)" /proc/self/status; ls -l /proc/self/fd | wc -l',
       });
       process.umask(0o022);
       await rm(join(dir, "co"), { recursive: true });

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { type Fault, startForge } from "../helpers/forges.ts";
-import { type HookServer, makeYard, pushPayload, sha, startHooks } from "../helpers/hooks.ts";
+import { type HookServer, makeYard, pushPayload, sha, startHooks, untold } from "../helpers/hooks.ts";
 import { closeReceivers, startReceiver } from "../helpers/receiver.ts";
 import { runCommand, runScript } from "../helpers/run.ts";
 import { waitFor } from "../helpers/wait.ts";
@@ -89,12 +89,7 @@ on_success: 'echo "$RUN_RESULT|$RUN_URL" >>successes'`,
   );
   await waitFor(() => /it broke/.test(readFileSync(join(dir, "co/log"), "utf8")));
   assert.is(lines("successes").length, 2);
-  await waitFor(async () =>
-    runs.every(({ id }) => {
-      const record = readFileSync(join(server.state, "runs", id, "run.json"), "utf8");
-      return JSON.parse(record).tell === undefined;
-    }),
-  );
+  await waitFor(() => !untold(server));
   await server.stop();
 });
 

@@ -105,14 +105,14 @@ testUnless(test, needsRoot)(
       const second = (await server.push("me/site", sha(2))).body.run;
       await disk.fill(0);
       await writeFile(join(dir, "go"), "");
-      await server.running.until(/the record of run \S+ cannot be written: .*ENOSPC/);
+      await server.running.until(/what became of run \S+ cannot be written: .*ENOSPC/);
       assert.ok(existsSync(join(dir, "done")));
       assert.is((await server.send({ payload: large(3) })).status, 503);
       assert.is((await http({ port: server.port }, "/healthz")).status, 200);
       await disk.empty();
       const runs = await server.idle(20_000);
       for (const id of [first, second]) assert.is(runs.find((run) => run.id === id)?.state, "succeeded");
-      const said = server.running.output().match(/the record of run \S+ cannot be written/g);
+      const said = server.running.output().match(/what became of run \S+ cannot be written/g);
       assert.is(said?.length, 1, "not each time that it is tried");
       await server.stop();
     });
@@ -130,10 +130,10 @@ testUnless(test, needsRoot)(
       const second = (await server.push("me/site", sha(2), { ref: "refs/heads/b" })).body.run;
       await server.kill();
       // cut off, and no room to keep it aside
-      appendFileSync(join(server.state, "deliveries.jsonl"), '{"runs":[{"id":"cut o');
+      appendFileSync(join(server.state, "runs.jsonl"), '{"runs":[{"id":"cut o');
       await disk.fill(0);
       server = await startHooks(dir);
-      assert.match(server.running.output(), /deliveries\.jsonl:\d+: damaged or cut off/);
+      assert.match(server.running.output(), /runs\.jsonl: the line at byte \d+ has no end/);
       assert.is((await server.send({ payload: large(3) })).status, 503);
       assert.is((await http({ port: server.port }, "/healthz")).status, 200);
       assert.equal((await server.runs()).map(({ id }) => id).sort(), [first, second].sort());

@@ -118,7 +118,7 @@ test(`of a flood with kills at random instants all that was answered is known, i
     await senders;
     assert.not.match(server.running.output(), /bug/);
   }
-  const { size } = statSync(join(dir, "state/deliveries.jsonl"));
+  const { size } = statSync(join(dir, "state/runs.jsonl"));
   console.log(`  ${accepted.length} of ${sent} answered; the file has ${size >> 10} kB`);
   assert.ok(size < 168 * 1024 * 1024, `${size} bytes`);
   await writeFile(join(dir, "co/go"), "");

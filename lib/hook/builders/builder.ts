@@ -1,198 +1,337 @@
+import { randomUUID } from "node:crypto";
+import type { IncomingMessage, ServerResponse } from "node:http";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { nameOnBus } from "../../bus/address.ts";
+import { type Bus, connectBus, type Objects } from "../../bus/bus.ts";
+import { nkeyOf } from "../../bus/nkey.ts";
 import { Failure, messageOf } from "../../core/errors.ts";
-import { findRepo, type RepoConfig } from "../config/config.ts";
-import type { Entry } from "../store/entry.ts";
+import type { Scopes } from "../../exec/scope.ts";
+import { readIfThere, writeAtomic } from "../../files/files.ts";
+import type { BuilderSettings } from "../config/builders.ts";
+import type { Settings } from "../config/config.ts";
+import type { RunFolders } from "../runs/folders.ts";
+import { endJob, type Job, type JobPlan, Jobs } from "../runs/job.ts";
+import { readStages } from "../runs/run-stages.ts";
+import type { Claimed } from "../runs/scheduler.ts";
+import type { BusStore } from "../store/bus-store.ts";
+import { FileStore } from "../store/file-store.ts";
+import { hasEnded, type JobMarks, type Run, type RunStage } from "../store/run-store.ts";
 import type { Problems } from "../telemetry/overview.ts";
-import { Acceptance } from "./acceptance.ts";
-import { answerClaims, claimSocketOf } from "../runs/guard.ts";
-import type { Claim } from "./claims.ts";
-import { mayRun } from "../config/builders.ts";
-import { connect, type Connected } from "./connection.ts";
-import { closeLeft, noteBegin } from "./run-documents.ts";
-import { RunsUnderWay, type UnderWayParts } from "./under-way.ts";
-import { entryIn, removeWanted, type WantedRun } from "./wanted.ts";
+import type { ServerLog } from "../telemetry/telemetry.ts";
+import { type Claim, Claims, guardAfter } from "./claims.ts";
+import { answerClaims, claimSocketOf, startGuard } from "./guard.ts";
+import { keepLog, LogCopies, type LogPiece, type LogPlace, nextPiece } from "./logs.ts";
 
-interface BuilderParts extends UnderWayParts {
+interface BuilderParts {
+  settings: Settings;
+  builder: BuilderSettings;
+  store: BusStore;
+  folders: RunFolders;
+  scopes: Scopes | undefined;
+  log: ServerLog;
   problems: Problems;
-  /** Run an entry under a claim that is ours. */
-  start: (entry: Entry) => void;
-  /** Whether runs may be begun: not before what a former server left is cleared, and not at the server's end. */
-  mayBegin: () => boolean;
-  onSuperseded: (old: Entry, by: string) => void;
-  /** A branch's commit was built, here or elsewhere. */
-  onBuilt: (what: { repo: string; ref: string; sha: string }) => Promise<void>;
+  /** Told when the bus was reached, or again. */
+  onConnect: () => void;
 }
 
+/** What is there once the bus was reached. */
+interface Connected {
+  readonly bus: Bus;
+  readonly claims: Claims;
+  /** The logs of runs that have ended. */
+  readonly logs: Objects;
+}
+
+/** What others ask a builder, as JSON under the subject of its state folder. */
+type Question = { readonly id: string; readonly place?: LogPlace };
+
+/** Milliseconds between two looks at a log elsewhere that is followed. */
+const followEvery = 300;
+
 /**
- * One of several builders. What is accepted is kept on the bus (`want.REPO`); a builder with room takes the claim of a
- * repo, runs what is wanted of it, and says on the bus how that ended before it gives the claim back. Whatever instant
- * a builder is killed at, or cut off, its claim ends, and another one goes on from what stands on the bus.
+ * One of several builders: its claims of repos, the guards of its runs, and what it shows of runs that are elsewhere.
+ * Their logs stay where they were written: what is asked for is copied from the builder that has it, or from the bus
+ * when that is gone, into `logs-of-others` of the state folder.
  */
 export class Builder {
   readonly #parts: BuilderParts;
-  /** What is accepted for all builders. */
-  readonly acceptance: Acceptance;
-  /** What runs here. */
-  readonly underWay: RunsUnderWay;
-  /** Resolves when the bus was reached, or never will be. */
-  readonly connected: Promise<void>;
-  #open: Connected | undefined;
-  readonly #timer: NodeJS.Timeout;
-  #looking: Promise<void> | undefined;
-  #lookAgain = false;
-  /** The run that is being begun: on the bus it is, here not yet. */
-  #beginning: { readonly id: string; readonly over: Promise<unknown> } | undefined;
-  #stopAnswering = () => {};
+  /** The name of the state folder, which no other has. */
+  readonly home: string;
+  /** Commands that are ended when they outlast the claim of their run: by a guard, as we may be stopped ourselves. */
+  readonly jobs: Jobs;
+  readonly #claimed = new Map<string, Claim>();
+  readonly #copies: LogCopies;
   readonly #closing = new AbortController();
+  readonly #connected: Promise<void>;
+  #open: Connected | undefined;
+  #stopAnswering = () => {};
 
-  constructor(parts: BuilderParts) {
+  private constructor(parts: BuilderParts, home: string) {
     this.#parts = parts;
-    const { builder, home, log, problems } = parts;
-    this.acceptance = new Acceptance({
-      log,
-      open: () => this.#open,
-      onAccepted: () => this.look(),
-      pollOf: (repo) => parts.settings.config.repos.get(repo)?.poll || 0,
-      onSuperseded: parts.onSuperseded,
+    this.home = home;
+    const { settings, scopes } = parts;
+    this.jobs = new GuardedJobs(scopes, async (plan, marks, command, start) => {
+      const claim = this.#claimed.get(plan.run);
+      const claims = this.#open?.claims;
+      const check = () => {
+        if (claim && claims?.isValid(claim)) return;
+        if (claim) claims?.lose(claim);
+        throw new Failure("the claim of the repo was lost");
+      };
+      check();
+      const { cookie = "", scope = "" } = marks;
+      const patience = parts.builder.lease * guardAfter;
+      const guard = await startGuard({ cookie, scope, patience, words: scopes?.words() ?? [] });
+      claim?.guards.add(guard);
+      const end = () => {
+        claim?.guards.delete(guard);
+        guard.end();
+      };
+      try {
+        check();
+        const env = { ...command.env, HOOK_CLAIM: claimSocketOf(settings.config.state) };
+        const job = await start(plan, marks, { ...command, env });
+        guard.watch(job.marks.pid ?? 0);
+        void job.exit.then(end, end);
+        return job;
+      } catch (error) {
+        end();
+        throw error;
+      }
     });
-    this.underWay = new RunsUnderWay(
-      parts,
-      () => this.#open,
-      () => this.look(),
-    );
-    this.connected = connect(
-      {
-        ...{ builder, home, log, problems },
-        onConnect: () => this.look(),
-        onWanted: (repo) => {
-          this.look();
-          this.underWay.giveWay(repo);
-        },
-        onDone: ({ repo, refs }) => {
-          for (const [ref, { sha }] of Object.entries(refs))
-            parts.onBuilt({ repo, ref, sha }).catch((error: unknown) => log.warn(messageOf(error)));
-        },
-        onLost: (claim) => this.underWay.lose(claim),
-        onRenewed: (claim) => this.underWay.renewed(claim),
-      },
-      this.#closing.signal,
-    )
-      .then((open) => {
-        this.#open = open;
-        this.look();
-      })
-      .catch((error: unknown) => log.bug(error));
-    this.#timer = setInterval(() => this.look(), parts.builder.lease / 5);
+    this.#copies = new LogCopies(join(settings.config.state, "logs-of-others"), {
+      ask: async (run, place) => (await this.ask(run, { id: run.id, place })) as unknown as LogPiece,
+      kept: async (id) => await this.#open?.logs.get(id),
+      max: () => settings.config.maxLog,
+    });
+    this.#connected = this.connect().catch((error: unknown) => parts.log.bug(error));
   }
 
-  /** What builders share; undefined before the bus was reached. */
-  get shared(): Connected | undefined {
-    return this.#open;
+  static async open(parts: BuilderParts): Promise<Builder> {
+    const path = join(parts.settings.config.state, "builder");
+    let home = (await readIfThere(path))?.trim();
+    if (!home) await writeAtomic(path, `${(home = randomUUID())}\n`, { mode: 0o600 });
+    return new Builder(parts, home);
+  }
+
+  /** Reach the bus, however long that takes, and make the buckets there. */
+  private async connect(): Promise<void> {
+    const { builder, store, log, problems, onConnect } = this.#parts;
+    const warn = (text: string) => log.warn(text);
+    warn(`the bus knows this builder by the key ${nkeyOf(builder.bus.key)}`);
+    problems.set("bus", `the bus ${builder.bus.servers.join(", ")} was not reached yet`);
+    await this.#copies.clear();
+    const connecting = connectBus({
+      ...builder.bus,
+      name: `builder-${nameOnBus(builder.name)}`,
+      // a claim must be written well within its lease
+      ...{ timeout: Math.min(5000, builder.lease * 0.15), patient: true, onStatus: warn },
+    });
+    const { signal } = this.#closing;
+    const stopped = new Promise<undefined>((resolve) => signal.addEventListener("abort", () => resolve(undefined)));
+    const bus = await Promise.race([connecting, stopped]);
+    // one that was never reached ends with the process
+    if (!bus) return void connecting.then((late) => late.close()).catch(() => {});
+    signal.addEventListener("abort", () => void bus.close());
+    const [runs, bucket] = [bus.bucket("builds"), bus.bucket("claims")];
+    const claims = new Claims({ bucket, home: this.home, lease: builder.lease, warn });
+    const make = async () => {
+      await bus.makeBucket("builds");
+      await bus.makeBucket("claims", { ttl: builder.lease });
+      const payloads = await bus.objects("payloads");
+      const logs = await bus.objects("logs", { maxBytes: builder.keepLogs });
+      await claims.greet(runs);
+      return { payloads, logs };
+    };
+    for (;;) {
+      try {
+        const { payloads, logs } = await make();
+        await store.join({ runs, payloads });
+        this.#open = { bus, claims, logs };
+        await this.handOver();
+        break;
+      } catch (error) {
+        if (signal.aborted) return;
+        problems.set("bus", messageOf(error));
+        warn(messageOf(error));
+        await sleep(1000);
+      }
+    }
+    bus.serve(subjectOf(this.home), async (text) =>
+      JSON.stringify(
+        await this.answer(JSON.parse(text) as Question).catch((error: unknown) => ({ error: messageOf(error) })),
+      ),
+    );
+    problems.set("bus", undefined);
+    warn(`connected to the bus as builder ${builder.name}`);
+    onConnect();
+    let isFirst = true;
+    bus.onConnect(() => {
+      // its disk may have been lost meanwhile
+      if (!isFirst) make().then(onConnect, (error: unknown) => warn(messageOf(error)));
+      isFirst = false;
+    });
+  }
+
+  /** Put on the bus what this server accepted while it was alone; it is kept here until it is there. */
+  private async handOver(): Promise<void> {
+    const { store, folders, settings, log } = this.#parts;
+    const alone = await FileStore.open(settings.config.state, (text) => log.warn(text));
+    for (const run of alone.open()) {
+      if (run.job) await endJob(run.job);
+      const payload = (await alone.payload(run.id)) ?? (await folders.payload(run.id)) ?? Buffer.from("{}");
+      const { job: _job, step: _step, ...rest } = run;
+      await store.adopt({ ...rest, state: "waiting" }, payload);
+      const ended = new Date().toISOString();
+      await alone.change(run.id, (now) => ({ ...now, state: "superseded", by: run.id, ended }));
+    }
+    await alone.close();
   }
 
   /** Let the commands of runs ask for their claim. @throws {UsageError} */
   async listen(): Promise<void> {
     const { settings, log } = this.#parts;
-    this.#stopAnswering = await answerClaims(
-      claimSocketOf(settings.config.state),
-      (run, fence) => this.underWay.mayPublish(run, fence),
-      (error) => log.bug(error),
+    const mayPublish = async (run: string, fence: number) => {
+      const claim = this.#claimed.get(run);
+      return claim?.fence === fence && (await this.#open?.claims.confirm(claim)) === true;
+    };
+    this.#stopAnswering = await answerClaims(claimSocketOf(settings.config.state), mayPublish, (error) =>
+      log.bug(error),
     );
   }
 
-  /** Look for something to run, now or when the present look is over. */
-  look(): void {
-    this.#lookAgain = true;
-    this.#looking ??= this.lookWhileAsked()
-      .catch((error: unknown) => this.#parts.log.warn(messageOf(error)))
-      .finally(() => {
-        this.#looking = undefined;
+  /** Take the claim of a run's repo; undefined: another builder has it, or the run has ended. */
+  async claim({ id, repo }: Run): Promise<Claimed | undefined> {
+    const { builder, store, log } = this.#parts;
+    const claim = await this.#open?.claims.take(repo).catch((error: unknown) => {
+      log.warn(`${repo} is left to other builders: ${messageOf(error)}`);
+      return undefined;
+    });
+    const claims = this.#open?.claims;
+    if (!claim || !claims) return undefined;
+    const mark = { builder: builder.name, home: this.home, fence: claim.fence };
+    const run = await store
+      .change(id, (now) => (hasEnded(now) ? undefined : { ...now, ...mark }))
+      .catch((error: unknown) => {
+        log.warn(`run ${id} of ${repo}: ${messageOf(error)}`);
+        return undefined;
       });
+    if (run) this.#claimed.set(id, claim);
+    const release = async () => {
+      this.#claimed.delete(id);
+      await claims.release(claim);
+    };
+    if (run)
+      return { run, lost: claim.lost, isLost: () => !claims.isValid(claim), release: () => this.free(id, release) };
+    await release();
+    return undefined;
   }
 
-  private async lookWhileAsked(): Promise<void> {
-    while (this.#lookAgain && this.#open && this.#parts.mayBegin()) {
-      this.#lookAgain = false;
-      const { documents, claims } = this.#open;
-      const { config } = this.#parts.settings;
-      const waiting = [...documents.wanted()]
-        .filter(({ runs }) => runs.length > 0)
-        .sort((a, b) => (a.runs[0]?.order ?? 0) - (b.runs[0]?.order ?? 0));
-      for (const wanted of waiting) {
-        const repo = findRepo(config, wanted.repo);
-        if (!repo || !mayRun(this.#parts.builder, repo.runsOn)) continue;
-        if (claims.held.size >= config.concurrency) break;
-        if (!this.underWay.isBusy(repo.name) && !claims.held.has(repo.name)) await this.take(repo, this.#open);
-      }
-    }
+  private async free(id: string, release: () => Promise<void>): Promise<void> {
+    const { store, folders, settings, log } = this.#parts;
+    await release();
+    const run = store.get(id);
+    if (!run || !hasEnded(run) || run.home !== this.home || !this.#open) return;
+    const kept = { id, path: folders.path(id, "log"), mask: settings.mask };
+    await keepLog(this.#open.logs, kept).catch((error: unknown) =>
+      log.warn(`the log of ${id} is not on the bus: ${messageOf(error)}`),
+    );
   }
 
-  /** Take a repo's claim, if that can be had, and begin what is wanted of it. */
-  private async take(repo: RepoConfig, open: Connected): Promise<void> {
-    const claim = await open.claims.take(repo.name);
-    if (!claim) return;
+  private async answer({ id, place }: Question): Promise<object> {
+    const { store, folders, settings } = this.#parts;
+    const run = store.get(id);
+    if (!run) return { error: "this builder knows no such run" };
+    if (!place) return { stages: await readStages(folders.path(id, "stages")) };
+    return await nextPiece(folders.path(id, "log"), place, { mask: settings.mask, isEnd: hasEnded(run) });
+  }
+
+  /** @throws {Failure} when the builder of a run does not answer. */
+  private async ask(run: Run, question: Question): Promise<Record<string, unknown>> {
     try {
-      const wanted = await open.documents.readWanted(repo.name);
-      await this.acceptance.tellSuperseded(wanted);
-      await closeLeft(open.documents, wanted, claim.fence);
-      for (const run of wanted.runs) {
-        if (claim.isLost) return;
-        const over = this.begin(claim, repo, run, open);
-        this.#beginning = { id: run.id, over };
-        if (await over) return;
-      }
+      const answer = await this.#open?.bus.request(subjectOf(run.home ?? ""), JSON.stringify(question));
+      const value = JSON.parse(answer ?? "{}") as Record<string, unknown>;
+      if (value["error"] !== undefined) throw new Failure(JSON.stringify(value["error"]));
+      return value;
     } catch (error) {
-      this.#parts.log.warn(`${repo.name} is left to other builders: ${messageOf(error)}`);
+      throw new Failure(`builder ${run.builder} does not answer: ${messageOf(error)}`);
     }
-    await open.claims.release(claim);
   }
 
-  /** Begin a run under a claim; false when there is nothing to begin. */
-  private async begin(claim: Claim, repo: RepoConfig, run: WantedRun, open: Connected): Promise<boolean> {
-    const { documents, claims } = open;
-    const { builder, home } = this.#parts;
-    const payload = await this.acceptance.payload(run.payload);
-    const isLost = payload === undefined;
-    const by = { builder: builder.name, home, fence: claim.fence };
-    const shared = await noteBegin(documents, run, by, isLost);
-    if (!shared || isLost) {
-      await documents.changeWanted(repo.name, (wanted) => removeWanted(wanted, run.id));
-      return false;
-    }
-    if (!(await claims.begin(claim, run.id))) return false;
-    this.underWay.add(run.id, claim, payload);
-    const { interrupted, fence, attempt } = shared;
-    const claimed = { builder: builder.name, fence, interrupted };
-    const former = this.#parts.recordOf(run.id);
-    // it was begun here before, and lost
-    if (former) Object.assign(former, claimed, { attempt, state: "waiting", tell: undefined });
-    this.#parts.start({ ...entryIn(run), ...claimed, attempts: attempt, repo: repo.name });
-    return true;
+  /** Whether a run, and its log, is another builder's. */
+  isElsewhere(run: Run): boolean {
+    return run.home !== undefined && run.home !== this.home && run.attempt > 0;
   }
 
-  /** Resolves when a run is under way here that is begun on the bus, or when it could not be begun. */
-  async begun(id: string): Promise<void> {
-    if (this.#beginning?.id === id) await this.#beginning.over.catch(() => {});
+  /** The stages as they are now of a run elsewhere. */
+  async stagesOf(run: Run): Promise<readonly RunStage[]> {
+    const answer: Record<string, unknown> = await this.ask(run, { id: run.id }).catch(() => ({}));
+    return (answer["stages"] ?? []) as RunStage[];
   }
 
-  /** The payload of a run that was begun here. @throws {Failure} */
-  async payload(entry: Entry): Promise<Buffer> {
-    const known = this.underWay.payload(entry.id);
-    if (known) return known;
-    const name =
-      this.#open?.documents.wantedOf(entry.repo).runs.find(({ id }) => id === entry.id)?.payload ??
-      this.#open?.documents.run(entry.id)?.payload;
-    const payload = await this.acceptance.payload(name);
-    if (!payload) throw new Failure("its payload is not on the bus any more");
-    return payload;
+  /** The file of a copy of a log that is elsewhere. */
+  logFile(run: Run): string {
+    return this.#copies.path(run.id);
+  }
+
+  /** Whether more of a log elsewhere is known to come. */
+  isBehind(run: Run): boolean {
+    return this.#copies.isBehind(run.id);
+  }
+
+  /** Bring the copy of a log up to date that is elsewhere. */
+  async copyLog(id: string): Promise<void> {
+    const run = this.#parts.store.get(id);
+    if (run && this.isElsewhere(run)) await this.#copies.update(run);
+  }
+
+  /** The same until the answer has ended. */
+  keepCopying(id: string, request: IncomingMessage, response: ServerResponse): void {
+    const going = async () => {
+      while (!response.destroyed && !response.writableEnded && !request.destroyed) {
+        await this.copyLog(id);
+        await sleep(followEvery);
+      }
+    };
+    void going();
   }
 
   /** The server ends, and nothing runs any more. */
   async close(): Promise<void> {
-    clearInterval(this.#timer);
-    await this.underWay.close(this.#looking);
+    this.#closing.abort();
     this.#stopAnswering();
     this.#open?.claims.close();
-    this.#closing.abort();
+    await Promise.race([this.#connected, sleep(1000, undefined, { ref: false })]);
     await this.#open?.bus.close();
   }
+}
+
+type Guarded = (...given: [...Parameters<Jobs["start"]>, start: Jobs["start"]]) => Promise<Job>;
+
+/** Commands that end with the server, and start as they are told. */
+class GuardedJobs extends Jobs {
+  readonly #guarded: Guarded;
+
+  constructor(scopes: Scopes | undefined, guarded: Guarded) {
+    super(scopes);
+    this.#guarded = guarded;
+  }
+
+  override get outlive(): boolean {
+    return false;
+  }
+
+  override start(...given: Parameters<Jobs["start"]>): Promise<Job> {
+    return this.#guarded(...given, (...now) => super.start(...now));
+  }
+
+  /** Of a former server here, or of another builder, whose guard ends it: it runs again. */
+  override async find(_plan: JobPlan, marks: JobMarks): Promise<undefined> {
+    await endJob(marks);
+  }
+}
+
+function subjectOf(home: string): string {
+  return `builders.${home}`;
 }

@@ -1,19 +1,14 @@
-import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { nameOnBus } from "../../bus/address.ts";
 import type { Bucket } from "../../bus/bus.ts";
 import { messageOf } from "../../core/errors.ts";
 import { formatDuration } from "../../core/units.ts";
-import { type ClaimValue, judgeClaim, nextFence, type Seen } from "./wanted.ts";
+import type { Guard } from "./guard.ts";
 
 /**
- * Who may run a repo: `claim.REPO` on the bus, changed by compare-and-set only, so that one builder has it at a time.
- * It is a lease: its holder writes it again and again, and another builder takes it over once it has seen no change for
- * as long as the lease. Each goes by its own monotonic clock, from before its own write to after its own read: no
- * builder needs to know what time it is for another.
- *
- * A holder that cannot write it any more ends its run before that: at `stopAfter` of the lease it asks for it, and at
- * 0.8 nothing of the run lives (guard.ts).
+ * Who may run a repo: its key in the bucket `claims`, whose values the bus itself removes after a lease unless they are
+ * written again. A holder that cannot write it any more ends its run before that: at `stopAfter` of the lease it asks
+ * for it, and at 0.8 nothing of the run lives (guard.ts).
  */
 
 /** Parts of the lease since the start of the last write that got through. */
@@ -23,124 +18,105 @@ export const guardAfter = 0.65;
 /** How often a claim is written, and how long that may take to count. */
 const writeEvery = 0.2;
 const writeLimit = 0.15;
+/** There for a lease when the bus is new: then claims may be missing whose holders still run. */
+const newKey = "new";
 
-/** Says whether the bucket is `new` or has been there for a lease. */
-const ageKey = "bucket";
-
-/** A claim that is ours. */
-export interface Claim {
+/** The right to run a repo, until it is given back or lost. */
+export class Claim {
   readonly repo: string;
-  /** Grows with each claim of the repo. */
+  /** The revision that it was made with: it grows with each claim. */
   readonly fence: number;
-  readonly token: string;
-  /** The run that is under way. */
-  run: string | undefined;
+  readonly guards = new Set<Guard>();
+  readonly #lost = new AbortController();
   revision: number;
   /** When the last write that got through was started, by `performance.now()`. */
   since: number;
-  isLost: boolean;
+  #writing: Promise<unknown> = Promise.resolve();
+
+  constructor(repo: string, revision: number, since: number) {
+    this.repo = repo;
+    this.fence = revision;
+    this.revision = revision;
+    this.since = since;
+  }
+
+  /** Aborted when it may be another builder's soon. */
+  get lost(): AbortSignal {
+    return this.#lost.signal;
+  }
+
+  lose(): void {
+    this.#lost.abort();
+  }
+
+  /** One write after the other. */
+  async alone<T>(write: () => Promise<T>): Promise<T> {
+    const before = this.#writing;
+    const writing = before.then(write, write);
+    this.#writing = writing.catch(() => {});
+    return await writing;
+  }
 }
 
-export interface ClaimEvents {
-  /** Told when the claim of a run is lost, or cannot be written in time. */
-  onLost: (claim: Claim) => void;
-  /** Told of each write that got through. */
-  onRenewed: (claim: Claim) => void;
-}
-
-interface ClaimsParts extends ClaimEvents {
-  bucket: Bucket;
-  home: string;
+interface ClaimsParts {
+  readonly bucket: Bucket;
+  /** The state folder of this builder, by the name that no other has. */
+  readonly home: string;
   /** Milliseconds. */
-  lease: number;
-  warn: (text: string) => void;
+  readonly lease: number;
+  readonly warn: (text: string) => void;
 }
 
+/** The claims of this builder. */
 export class Claims {
   readonly #parts: ClaimsParts;
   readonly #held = new Map<string, Claim>();
-  readonly #seen = new Map<string, Seen>();
   readonly #timer: NodeJS.Timeout;
-  readonly #writing = new Set<Claim>();
-  /** When we first saw that the bucket is a new one. */
-  #newSince: number | undefined;
+  #mayBeNew = true;
 
   constructor(parts: ClaimsParts) {
     this.#parts = parts;
     this.#timer = setInterval(() => this.renewAll(), (parts.lease * writeEvery) / 2);
   }
 
-  get held(): ReadonlyMap<string, Claim> {
-    return this.#held;
+  /** The connection was made (again): the bus may have lost its disk, which `shared` knows. */
+  async greet(shared: Bucket): Promise<void> {
+    const { bucket, lease, warn } = this.#parts;
+    this.#mayBeNew = true;
+    if (await shared.get("bucket")) return;
+    // in this order: whoever sees the second sees the first
+    await bucket.put(newKey, "");
+    await shared.put("bucket", "known", 0);
+    warn(
+      `the bus is new, or has lost its disk: nothing starts before ${formatDuration(lease)} are over, in which what ` +
+        "ran before ends",
+    );
   }
 
   /** Take a repo's claim; undefined while somebody else has it. @throws {Failure} when the bus does not answer. */
   async take(repo: string): Promise<Claim | undefined> {
-    const { home, lease } = this.#parts;
-    const there = await this.read(repo);
-    const now = performance.now();
-    const seen = this.saw(repo, there.revision, now);
-    if (judgeClaim(there.value, { seen, home, lease, now }) === "held") return undefined;
-    if (!there.value && !(await this.mayCreate())) return undefined;
-    const token = randomUUID();
+    const { bucket, home, lease } = this.#parts;
+    if (this.#held.has(repo) || (this.#mayBeNew && (await bucket.get(newKey)))) return undefined;
+    this.#mayBeNew = false;
+    const key = nameOnBus(repo);
     const since = performance.now();
-    const fence = nextFence(there.value, Date.now());
-    const revision = await this.put({ repo, fence, home, token }, there.revision);
-    if (revision === undefined) return undefined;
-    const claim: Claim = { repo, fence, token, run: undefined, revision, since, isLost: false };
+    let revision = await bucket.put(key, home, 0);
+    if (revision === undefined) {
+      // given back; or of a former server here, or of a write whose answer was lost
+      const there = await bucket.get(key);
+      if (!there || (there.text !== "" && there.text !== home)) return undefined;
+      revision = await bucket.put(key, home, there.revision);
+    }
     // it took so long that nobody knows whether it still counts
-    if (performance.now() - since > lease * writeLimit) return undefined;
+    if (revision === undefined || performance.now() - since > lease * writeLimit) return undefined;
+    const claim = new Claim(repo, revision, since);
     this.#held.set(repo, claim);
     return claim;
   }
 
-  /** What stands on the bus of a repo's claim; 0: nothing. */
-  private async read(repo: string): Promise<{ value?: ClaimValue; revision: number }> {
-    const entry = await this.#parts.bucket.get(keyOf(repo));
-    if (!entry) return { revision: 0 };
-    return { value: JSON.parse(entry.text) as ClaimValue, revision: entry.revision };
-  }
-
-  private async put(value: ClaimValue, revision: number): Promise<number | undefined> {
-    return await this.#parts.bucket.put(keyOf(value.repo), JSON.stringify(value), revision);
-  }
-
-  /**
-   * Whether a repo that nobody has claimed may be. In a bucket that was made a moment ago, since the bus has lost its
-   * disk, say, a claim may be missing whose holder still runs: it writes it again within a lease, or ends its run.
-   */
-  private async mayCreate(): Promise<boolean> {
-    const { bucket, lease, warn } = this.#parts;
-    const entry = await bucket.get(ageKey);
-    if (entry?.text === "old") return true;
-    if (!entry && (await bucket.put(ageKey, "new", 0)) !== undefined)
-      warn(
-        `the bus is new, or has lost its disk: nothing starts before ${formatDuration(lease)} are over, in which ` +
-          "builders write the claims of what they run",
-      );
-    if (!entry || this.#newSince === undefined) this.#newSince = performance.now();
-    if (!entry || performance.now() - this.#newSince <= lease) return false;
-    this.#newSince = undefined;
-    return (await bucket.put(ageKey, "old", entry.revision)) !== undefined;
-  }
-
-  private saw(repo: string, revision: number, now: number): Seen {
-    const before = this.#seen.get(repo);
-    if (before?.revision === revision) return before;
-    const seen = { revision, at: now };
-    this.#seen.set(repo, seen);
-    return seen;
-  }
-
   /** Whether a claim still counts: it was written recently enough. */
   isValid(claim: Claim): boolean {
-    return !claim.isLost && performance.now() - claim.since < this.#parts.lease * stopAfter;
-  }
-
-  /** Write what runs under a claim. @throws {Failure} */
-  async begin(claim: Claim, run: string): Promise<boolean> {
-    claim.run = run;
-    return await this.write(claim);
+    return !claim.lost.aborted && performance.now() - claim.since < this.#parts.lease * stopAfter;
   }
 
   /**
@@ -159,79 +135,63 @@ export class Claims {
     return false;
   }
 
-  /** Give a claim back; others may take it at once. Whether that gets through or not, it is ours no more. */
+  /** Give a claim back; others may take it at once. */
   async release(claim: Claim): Promise<void> {
-    this.forget(claim);
-    if (claim.isLost) return;
-    await this.settled(claim);
-    const { repo, fence, revision } = claim;
-    await this.put({ repo, fence }, revision);
+    if (this.#held.get(claim.repo) === claim) this.#held.delete(claim.repo);
+    if (claim.lost.aborted) return;
+    await claim
+      .alone(() => this.#parts.bucket.put(nameOnBus(claim.repo), "", claim.revision))
+      .catch((error: unknown) => this.#parts.warn(`the claim of ${claim.repo} ends by itself: ${messageOf(error)}`));
+  }
+
+  /** What runs under it must end. */
+  lose(claim: Claim): void {
+    if (claim.lost.aborted) return;
+    if (this.#held.get(claim.repo) === claim) this.#held.delete(claim.repo);
+    this.#parts.warn(`the claim of ${claim.repo} is lost`);
+    claim.lose();
   }
 
   close(): void {
     clearInterval(this.#timer);
   }
 
-  private forget(claim: Claim): void {
-    if (this.#held.get(claim.repo) === claim) this.#held.delete(claim.repo);
-  }
-
   private renewAll(): void {
-    const { lease } = this.#parts;
+    const { lease, warn } = this.#parts;
     for (const claim of this.#held.values()) {
       const age = performance.now() - claim.since;
       if (age > lease * stopAfter) this.lose(claim);
-      else if (age > lease * writeEvery && !this.#writing.has(claim))
-        void this.write(claim).catch((error: unknown) =>
-          this.#parts.warn(`the claim of ${claim.repo} cannot be written: ${messageOf(error)}`),
+      else if (age > lease * writeEvery)
+        this.write(claim).catch((error: unknown) =>
+          warn(`the claim of ${claim.repo} cannot be written: ${messageOf(error)}`),
         );
     }
   }
 
   /** Write a claim again; false when it is lost. */
   private async write(claim: Claim): Promise<boolean> {
-    const { home, lease } = this.#parts;
-    const { repo, fence, token, run } = claim;
-    await this.settled(claim);
-    this.#writing.add(claim);
-    try {
+    const { bucket, home, lease } = this.#parts;
+    const key = nameOnBus(claim.repo);
+    return await claim.alone(async () => {
       for (;;) {
+        if (claim.lost.aborted) return false;
         const since = performance.now();
-        const revision = await this.put({ repo, fence, home, token, run }, claim.revision);
+        const revision = await bucket.put(key, home, claim.revision);
         if (revision !== undefined) {
           claim.revision = revision;
           // an answer that comes late must not keep alive what is being ended
-          if (performance.now() - since > lease * writeLimit || claim.isLost) return !claim.isLost;
+          if (performance.now() - since > lease * writeLimit || claim.lost.aborted) return !claim.lost.aborted;
           claim.since = since;
-          this.#parts.onRenewed(claim);
+          for (const guard of claim.guards) guard.beat();
           return true;
         }
         // a write whose answer was lost may have come through
-        const there = await this.read(repo);
-        if (there.value && there.value.token !== token) break;
-        if (performance.now() - claim.since > lease * stopAfter) break;
-        // the bus may have lost it: nobody else takes it yet, see mayCreate
+        const there = await bucket.get(key);
+        if (there?.text !== home) break;
         claim.revision = there.revision;
       }
       this.lose(claim);
       return false;
-    } finally {
-      this.#writing.delete(claim);
-    }
+    });
   }
-
-  private async settled(claim: Claim): Promise<void> {
-    while (this.#writing.has(claim)) await sleep(10);
-  }
-
-  private lose(claim: Claim): void {
-    if (claim.isLost) return;
-    claim.isLost = true;
-    this.forget(claim);
-    this.#parts.onLost(claim);
-  }
-}
-
-function keyOf(repo: string): string {
-  return `claim.${nameOnBus(repo)}`;
 }

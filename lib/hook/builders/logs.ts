@@ -7,8 +7,7 @@ import { messageOf } from "../../core/errors.ts";
 import type { Mask } from "../../core/mask.ts";
 import { formatSize } from "../../core/units.ts";
 import { cutOf } from "../runs/log-events.ts";
-import { hasEnded } from "../runs/records.ts";
-import type { SharedRun } from "./documents.ts";
+import { hasEnded, type Run } from "../store/run-store.ts";
 
 /** Logs between builders: sent in pieces, copied where they are asked for, kept on the bus once their run has ended. */
 
@@ -100,7 +99,7 @@ const maxCopies = 50;
 
 interface LogSource {
   /** The next piece, from the builder that has the log. @throws when that one does not answer */
-  ask: (run: SharedRun, place: LogPlace) => Promise<LogPiece>;
+  ask: (run: Run, place: LogPlace) => Promise<LogPiece>;
   /** What the bus kept of the log of a run that has ended, packed. */
   kept: (id: string) => Promise<Buffer | undefined>;
   /** Bytes that a log may have: a builder that sends more does not fill this disk. */
@@ -135,7 +134,7 @@ export class LogCopies {
   }
 
   /** Bring a copy up to date; those that ask at the same time share it. What went wrong stands in the copy. */
-  async update(run: SharedRun): Promise<void> {
+  async update(run: Run): Promise<void> {
     const { id } = run;
     let copying = this.#copying.get(id);
     if (!copying) {
@@ -149,7 +148,7 @@ export class LogCopies {
     await copying;
   }
 
-  private async copy(run: SharedRun): Promise<void> {
+  private async copy(run: Run): Promise<void> {
     const { id } = run;
     let copy = this.#copies.get(id);
     if (copy?.isEnd) return;
@@ -169,7 +168,7 @@ export class LogCopies {
       try {
         piece = await this.#source.ask(run, copy.place);
       } catch (error) {
-        const kept = hasEnded(run.state) ? await this.#source.kept(id) : undefined;
+        const kept = hasEnded(run) ? await this.#source.kept(id) : undefined;
         if (!kept) throw error;
         const text = gunzipSync(kept, { maxOutputLength: 2 * maxKept });
         await writeFile(path, text, { mode: 0o600 });

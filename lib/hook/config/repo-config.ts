@@ -3,7 +3,7 @@ import { UsageError } from "../../core/errors.ts";
 import { isSafeRef, isShortName } from "../../core/names.ts";
 import { readSecretVariable } from "../../config/secrets.ts";
 import { alsoJson, type Infer, type Schema, y } from "../../config/yaml.ts";
-import type { Limits } from "../../exec/cgroup.ts";
+import type { Limits } from "../../exec/scope.ts";
 import { currentUser, isRoot, lookUpUser, type User } from "../../exec/users.ts";
 import { runsOnSchema } from "./builders.ts";
 import { placed, type ConfigSource } from "./config-source.ts";

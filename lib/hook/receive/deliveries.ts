@@ -1,7 +1,6 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { messageOf, systemCode } from "../../core/errors.ts";
 import { clientAddress, HttpError, readBody, sendJson } from "../../http/server.ts";
-import { Admission, type Place } from "./admission.ts";
 import type { RepoConfig, Settings } from "../config/config.ts";
 import { type Envelope, isDeliveryId, readEnvelope } from "../payload/forge.ts";
 import type { Ignored } from "../store/ignored.ts";
@@ -15,21 +14,18 @@ import {
   WrongPayload,
 } from "../payload/payload.ts";
 import { checkoutBranch } from "../runs/checkout.ts";
-import type { Queue } from "../store/queue.ts";
-import type { Entry } from "../store/entry.ts";
-import type { Store } from "../store/store.ts";
+import type { Scheduler } from "../runs/scheduler.ts";
+import type { Run, RunStore } from "../store/run-store.ts";
 import { type Metrics, printable, Refusals, type ServerLog } from "../telemetry/telemetry.ts";
 import { repoOf, verify, verifyHeaders } from "./verify.ts";
 
-/** GitHub's own limit for a delivery. */
-const maxBody = 25 * 1024 * 1024;
+/** GitHub's own limit for a delivery, and bytes of all bodies that are on their way or on their way to the disk. */
+const [maxBody, maxBodies] = [25 * 1024 * 1024, 256 * 1024 * 1024];
 
 interface DeliveriesParts {
   settings: Settings;
-  store: Pick<Store, "runOf">;
-  scheduler: { readonly draining: boolean; readonly queue: Pick<Queue<Entry>, "waitingOf"> };
-  /** Puts changes on disk, and then into the queue. */
-  accept: Store["accept"];
+  store: Pick<RunStore, "runOf" | "accept">;
+  scheduler: Pick<Scheduler, "draining" | "waitingOf">;
   ignored: Ignored;
   log: ServerLog;
   metrics: Metrics;
@@ -54,10 +50,10 @@ interface Answer {
 export class Deliveries {
   readonly #parts: DeliveriesParts;
   /** Deliveries on their way to the disk, by repo and delivery id. */
-  readonly #arriving = new Map<string, Promise<Entry[]>>();
+  readonly #arriving = new Map<string, Promise<Run[]>>();
   /** Checkouts whose branch git is asked for at this moment. */
   readonly #askedBranches = new Map<RepoConfig, Promise<string | undefined>>();
-  readonly #admission = new Admission();
+  #bodies = 0;
   readonly #refusals: Refusals;
 
   constructor(parts: DeliveriesParts) {
@@ -106,7 +102,17 @@ export class Deliveries {
     if (envelope.id !== undefined && !isDeliveryId(envelope.id))
       throw new HttpError(400, "the delivery id is malformed");
     verifyHeaders(this.#parts.settings.config, envelope);
-    const body = await this.read(request);
+    const held = { bytes: 0 };
+    try {
+      const body = await this.read(request, held);
+      return await this.accept(delivery, envelope, body, type);
+    } finally {
+      this.#bodies -= held.bytes;
+    }
+  }
+
+  /** What a body that was read comes to. */
+  private async accept(delivery: Delivery, envelope: Envelope, body: Buffer, type: "json" | "form"): Promise<Answer> {
     // it may have been replaced meanwhile
     const { config } = this.#parts.settings;
     const check = verify(config, envelope, body);
@@ -118,34 +124,33 @@ export class Deliveries {
       this.note(delivery, facts, why);
       return withoutRun(why);
     }
-    this.#admission.keep(body.length);
-    try {
-      const branch = repo.refs ? undefined : await this.branchOf(repo);
-      const { changes, reason } = selectChanges(repo, facts, branch);
-      if (facts.changes.length === 0) this.note(delivery, facts, reason);
-      for (const change of facts.changes) if (!changes.includes(change)) this.note(delivery, facts, reason, change.ref);
-      if (changes.length === 0) return withoutRun(reason);
-      const answer = await this.store(envelope, repo, changes, payload);
-      if (answer.status === 200) this.note(delivery, facts, answer.reason, changes[0]?.ref);
-      return answer;
-    } finally {
-      this.#admission.release(body.length);
-    }
+    const branch = repo.refs ? undefined : await this.branchOf(repo);
+    const { changes, reason } = selectChanges(repo, facts, branch);
+    if (facts.changes.length === 0) this.note(delivery, facts, reason);
+    for (const change of facts.changes) if (!changes.includes(change)) this.note(delivery, facts, reason, change.ref);
+    if (changes.length === 0) return withoutRun(reason);
+    const answer = await this.store(envelope, repo, changes, payload);
+    if (answer.status === 200) this.note(delivery, facts, answer.reason, changes[0]?.ref);
+    return answer;
   }
 
-  private async read(request: IncomingMessage): Promise<Buffer> {
-    let place: Place | undefined;
-    try {
-      return await readBody(request, {
-        max: maxBody,
-        onPiece: (bytes, stop) => {
-          place ??= this.#admission.enter(this.clientOf(request), stop);
-          place.grow(bytes);
-        },
-      });
-    } finally {
-      place?.leave();
-    }
+  /** The body, whose bytes are held in memory until the delivery is answered. */
+  private async read(request: IncomingMessage, held: { bytes: number }): Promise<Buffer> {
+    const hold = (bytes: number) => {
+      held.bytes += bytes;
+      this.#bodies += bytes;
+    };
+    const full = () => new HttpError(429, "too many large deliveries at once", { "retry-after": "10" });
+    const body = await readBody(request, {
+      max: maxBody,
+      onPiece: (bytes, stop) => {
+        hold(bytes);
+        if (this.#bodies > maxBodies) stop(full());
+      },
+    });
+    hold(body.length - held.bytes);
+    if (this.#bodies > maxBodies) throw full();
+    return body;
   }
 
   private clientOf(request: IncomingMessage): string {
@@ -181,17 +186,17 @@ export class Deliveries {
     // of twins that come at once one is accepted: nothing is awaited between these two looks and the note below
     const before = id === undefined ? undefined : this.#parts.store.runOf(repo.name, id);
     // one that failed or was lost is sent again on purpose: it runs again
-    if (before && before.state !== "failed" && before.state !== "cancelled") return repeated(before.entry.id);
+    if (before && before.state !== "failed" && before.state !== "cancelled") return repeated(before.id);
     const twin = id === undefined ? undefined : this.#arriving.get(key);
     if (twin) return repeated((await twin.catch(notStored))[0]?.id);
-    if (this.#parts.scheduler.queue.waitingOf(repo.name) >= this.#parts.settings.config.maxWaiting) {
+    if (this.#parts.scheduler.waitingOf(repo.name) >= this.#parts.settings.config.maxWaiting) {
       throw new HttpError(429, "too many runs of this repository wait", { "retry-after": "60" });
     }
     const source = { repo: repo.name, forge, event, delivery: id };
-    const accepting = this.#parts.accept(source, changes, payload);
+    const accepting = this.#parts.store.accept(source, changes, payload);
     if (id !== undefined) this.#arriving.set(key, accepting);
     try {
-      const ids = (await accepting).map((entry) => entry.id);
+      const ids = (await accepting).map((run) => run.id);
       const body = ids.length === 1 ? { run: ids[0] } : { run: ids[0], runs: ids };
       return { status: 202, body, reason: `run ${ids.join(", ")} of ${repo.name}` };
     } catch (error) {

@@ -3,7 +3,7 @@ import type { Shell } from "../../exec/exec.ts";
 import { userEnvironment, wordsFor } from "../../exec/users.ts";
 import { gitIn, textOf } from "../../git/git.ts";
 import type { HookConfig, RepoConfig } from "../config/config.ts";
-import type { RunRecord, RunState } from "./records.ts";
+import type { Run, RunState } from "../store/run-store.ts";
 import { secluded } from "./run-command.ts";
 
 /** What git says of a repo's checkout. */
@@ -21,7 +21,7 @@ export async function checkoutBranch(repo: RepoConfig, timeout = 5000): Promise<
 
 /** The commit of a release whose forge has not told it, for statuses: that of its tag, once the checkout has it. */
 export async function builtCommit(
-  { repo: name, kind, ref, sha, built }: RunRecord,
+  { repo: name, kind, ref, sha, built }: Run,
   { repos, forges }: Pick<HookConfig, "repos" | "forges">,
 ): Promise<string | undefined> {
   const repo = repos.get(name);
@@ -34,7 +34,7 @@ export async function builtCommit(
 
 /** Why a push that came when the checkout had no branch does not run now; undefined: it does. */
 export async function notCheckedOut(
-  { ref }: RunRecord,
+  { ref }: Run,
   repo: RepoConfig,
 ): Promise<{ state: RunState; reason: string } | undefined> {
   // a busy machine is no reason to fail

@@ -1,10 +1,11 @@
 import { UsageError } from "../../core/errors.ts";
 import { closeFrom, closingShell } from "../../exec/descriptors.ts";
+import { printLimitsMet } from "../../exec/scope.ts";
 import { findScript, withRuntime } from "../../exec/scripts.ts";
 import { stageFileVariable } from "../../run/stage-file.ts";
 import { asUser, currentUser, userEnvironment } from "../../exec/users.ts";
 import type { RepoConfig } from "../config/config.ts";
-import type { RunRecord } from "./records.ts";
+import type { Run } from "../store/run-store.ts";
 
 /** What a run executes: its argv and its environment. Planned here, started in `/` by run-process.ts. */
 export interface Command {
@@ -23,7 +24,7 @@ export async function scriptOf(repo: Pick<RepoConfig, "on">, kind: "push" | "rel
 export function scriptCommand(
   script: readonly string[],
   repo: Pick<RepoConfig, "dir" | "user">,
-  run: RunRecord,
+  run: Run,
   { payloadFile, stageFile }: { payloadFile: string; stageFile: string },
 ): Command & { readonly script: readonly string[] } {
   const what = run.kind === "release" ? ["--tag", run.release?.tag ?? ""] : ["--ref", run.ref];
@@ -52,7 +53,7 @@ function inFolder(dir: string, argv: readonly string[]): string[] {
 export function afterCommand(
   text: string,
   repo: Pick<RepoConfig, "dir" | "user">,
-  run: RunRecord,
+  run: Run,
   { payloadFile, more }: { payloadFile: string; more: Readonly<Record<string, string>> },
 ): Command {
   const own = userEnvironment(currentUser());
@@ -69,7 +70,7 @@ export function thenFolder({ dir, user }: Pick<RepoConfig, "dir" | "user">): str
 }
 
 /** HOOK_* and RELEASE_* (design, section 4). Pure. */
-function runVariables(run: RunRecord, dir: string, payloadFile: string): Record<string, string> {
+function runVariables(run: Run, dir: string, payloadFile: string): Record<string, string> {
   const { release } = run;
   return {
     HOOK_EVENT: run.event,
@@ -101,15 +102,15 @@ export function secluded(argv: readonly string[]): string[] {
 }
 
 /**
- * A shell around a command. It enters the command's cgroup, and leaves the exit code in a file: the server may be gone
- * when the command ends, and the next one wants to know. It runs as the server's user, so that the command can write
- * neither that file nor another cgroup itself. The server's descriptors are not the command's, and are closed. Pure.
+ * A shell around a command, which leaves its exit code in a file, and what of its limits its scope met: the server may
+ * be gone when the command ends, and the next one wants to know. It runs as the server's user, so that the command
+ * cannot write that file itself. The server's descriptors are not the command's, and are closed. Pure.
  */
 export function supervised(
   argv: readonly string[],
-  { exitFile, cgroup = "" }: { exitFile: string; cgroup?: string | undefined },
+  { exitFile, scope }: { exitFile: string; scope?: string | undefined },
 ): string[] {
-  const enter = '[ -z "$1" ] || echo 0 >"$1/cgroup.procs" || exit 1; shift';
-  const text = `${closeFrom(3)}; umask 022; ${enter}; "$@"; code=$?; umask 077; echo $code >"$0"; exit $code`;
-  return [closingShell, "-c", text, exitFile, cgroup, ...argv];
+  const said = scope === undefined ? "echo $code" : `{ echo $code; ${printLimitsMet} 2>/dev/null; }`;
+  const text = `${closeFrom(3)}; umask 022; unset INVOCATION_ID; "$@"; code=$?; umask 077; ${said} >"$0"; exit $code`;
+  return [closingShell, "-c", text, exitFile, ...argv];
 }

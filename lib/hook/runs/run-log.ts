@@ -1,6 +1,7 @@
 import { closeSync, createReadStream, fstatSync, lstatSync, openSync, readSync, writeSync } from "node:fs";
-import { lstat, rename, rm, truncate, writeFile } from "node:fs/promises";
+import { lstat, mkdir, rename, rm, truncate, writeFile } from "node:fs/promises";
 import type { ServerResponse } from "node:http";
+import { dirname } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { StringDecoder } from "node:string_decoder";
 import { messageOf, systemCode } from "../../core/errors.ts";
@@ -14,6 +15,8 @@ import { temporaryBeside } from "../../files/files.ts";
  * in its place, and a pipe would hold the server up.
  */
 export async function prepareLog(path: string): Promise<void> {
+  // its folder may have been removed
+  await mkdir(dirname(path), { mode: 0o711 }).catch(() => {});
   const found = await lstat(path).catch(() => undefined);
   if (found && !found.isFile()) await rm(path, { force: true, recursive: true });
 }

@@ -1,7 +1,7 @@
 import { shortRef } from "../../core/names.ts";
 import type { Notice } from "../../notify/notify.ts";
 import type { CommitStatus, StatusState } from "../../statuses/statuses.ts";
-import type { RunFacts, RunRecord, RunState } from "./records.ts";
+import type { Run, RunState } from "../store/run-store.ts";
 import { failedStage } from "./run-stages.ts";
 
 /** What is said of a run: beside its commit, in messages, and to the commands that are told of it. Pure. */
@@ -22,19 +22,19 @@ const states: Readonly<Record<RunState, StatusState>> = {
 };
 
 /** The stage in which a run failed. */
-export function stageOf({ stages, state, phase }: RunRecord): string | undefined {
+export function stageOf({ stages, state, step = 0 }: Run): string | undefined {
   if (state !== "failed") return undefined;
-  return failedStage(stages)?.name ?? (phase === "then" ? "on_success" : undefined);
+  return failedStage(stages)?.name ?? (step > 0 ? "on_success" : undefined);
 }
 
 /** The commit that a run is about: as the forge told it, else what the released tag was. */
-export function commitOf({ sha, built }: RunFacts): string | undefined {
+export function commitOf({ sha, built }: Run): string | undefined {
   return sha ?? built;
 }
 
 /** The status of a run's commit; undefined when its commit is not known. */
 export function statusOf(
-  record: RunRecord,
+  record: Run,
   { url, context }: { url: string | undefined; context: string },
 ): CommitStatus | undefined {
   const { repo, ref, kind } = record;
@@ -47,7 +47,7 @@ export function statusOf(
   };
 }
 
-function descriptionOf(record: RunRecord): string {
+function descriptionOf(record: Run): string {
   const { state, seconds, reason, cancelledBy } = record;
   const took = seconds === undefined ? "" : ` after ${seconds.toFixed(1)} s`;
   switch (state) {
@@ -68,10 +68,7 @@ function descriptionOf(record: RunRecord): string {
 }
 
 /** What people are told of a run that succeeded or failed. */
-export function noticeOf(
-  record: RunRecord,
-  { url, lines }: { url: string | undefined; lines: readonly string[] },
-): Notice {
+export function noticeOf(record: Run, { url, lines }: { url: string | undefined; lines: readonly string[] }): Notice {
   const { id, repo, kind, ref, release, commit, state, reason, seconds } = record;
   const branch = shortRef(ref);
   return {
@@ -91,7 +88,7 @@ export function noticeOf(
 
 /** RUN_*: what the commands that are told of a run get beside HOOK_*. */
 export function endVariables(
-  record: RunRecord,
+  record: Run,
   { url, logFile, now = Date.now() }: { url: string | undefined; logFile: string; now?: number },
 ): Record<string, string> {
   const since = Date.parse(record.started ?? record.accepted);
@@ -111,7 +108,7 @@ export function endVariables(
  * link leads to, else the only one. `problem` says why none of them does.
  */
 export function forgeOf(
-  { commit, release }: RunFacts,
+  { commit, release }: Run,
   hosts: readonly string[],
   given: string | undefined,
 ): { host?: string | undefined; problem?: string } {

@@ -2,27 +2,13 @@ import { constants } from "node:fs";
 import { open } from "node:fs/promises";
 import { isFailure, type Result } from "../../log/format.ts";
 import type { StageEvent } from "../../run/stage-file.ts";
+import type { RunStage } from "../store/run-store.ts";
 
 /**
  * The stages of a run, as `build` and `release` tell of them in a file of the run's folder, and the `then` commands,
  * which the server times itself. What a stage prints is in another file, and cannot add to this one. The repo's user
  * can write into the file of its own run on purpose; the run's result and times do not come from there.
  */
-
-/** A stage of a run. */
-export interface RunStage {
-  readonly name: string;
-  /** Undefined while it is under way. */
-  result?: Result | undefined;
-  /** ISO. */
-  readonly started: string;
-  seconds?: number | undefined;
-  /** Why it was skipped or failed, in a few words. */
-  why?: string | undefined;
-  /** Where in the log it begins and ends, in bytes. */
-  from?: number | undefined;
-  to?: number | undefined;
-}
 
 const maxBytes = 256 * 1024;
 const maxStages = 200;

@@ -8,7 +8,7 @@ import { text } from "node:stream/consumers";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { createMask, type Mask } from "../../../../lib/core/mask.ts";
-import { LiveLogs } from "../../../../lib/hook/runs/live-log.ts";
+import { followLog } from "../../../../lib/hook/runs/follow.ts";
 import { sealLog, sendLog } from "../../../../lib/hook/runs/run-log.ts";
 import { createHttpServer, listenOn } from "../../../../lib/http/server.ts";
 import { http } from "../../../helpers/hooks.ts";
@@ -62,12 +62,11 @@ test("a log that something left behind grows again and again costs its end no mo
 async function following(log: Buffer, mask: Mask, before = async (_response: ServerResponse) => {}) {
   const path = join(tempDir(), "log");
   await writeFile(path, log);
-  const logs = new LiveLogs();
   const ended: unknown[] = [];
   const server = createHttpServer(
     async (request, response) => {
       await before(response);
-      await logs.follow(request, response, "run", {
+      await followLog(request, response, {
         path: () => path,
         mask: () => mask,
         endState: () => "failed",

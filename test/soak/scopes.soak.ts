@@ -44,25 +44,25 @@ cd /root
 grep -q " / hostfs " /proc/mounts && for each in /home /tmp /var/tmp; do mount -t tmpfs -o mode=1777 none $each; done
 install -d -o site -g site /home/site
 job() { printf '#!/bin/bash\\n%s\\n' "$1" >/home/job; chmod 755 /home/job; }
-record() { cat /var/lib/boatyard/runs/$1/run.json 2>/dev/null; }
+record() { grep -F "$1" /var/lib/boatyard/runs.jsonl 2>/dev/null | tail -1; }
 finish() { # RUN: its state and reason once it has ended
-  for i in $(seq 600); do record $1 | grep -qE '"state": "(succeeded|failed|cancelled)"' && break; sleep 0.2; done
-  record $1 | grep -oE '"(state|reason|attempt|exit)": ("[^"]*"|[0-9]+)' | tr -d '"' | sort | tr '\\n' ';'; echo
+  for i in $(seq 600); do record $1 | grep -qE '"state":"(succeeded|failed|cancelled)"' && break; sleep 0.2; done
+  record $1 | grep -oE '"(state|reason|attempt|exit)":("[^"]*"|[0-9]+)' | tr -d '"' | sed 's/:/: /' | sort | tr '\\n' ';'; echo
 }
 begin() { rm -f /home/site/begun; run=$(deliver); for i in $(seq 300); do test -e /home/site/begun && break; sleep 0.1; done; }
 pid() { systemctl show --property=MainPID --value hook-server.service; }
 systemctl start hook-server.socket hook-server.service
 echo "active: $(systemctl is-active hook-server.service)"
-hook-server --check --config /etc/boatyard/hooks.yml | grep -E "runs go on|has a cgroup"
+hook-server --check --config /etc/boatyard/hooks.yml | grep -E "runs go on|in a scope"
 job 'NOTIFY_SOCKET=/run/systemd/notify systemd-notify STATUS=taken MAINPID=$$
 for each in $(find /sys/fs/cgroup -name cgroup.procs); do echo $$ >$each && echo "left to $each"; done 2>/dev/null
 find /sys/fs/cgroup -type d -exec mkdir {}/x \\; 2>/dev/null ; ls -d /sys/fs/cgroup/x 2>/dev/null
 sed s/^/in:/ /proc/self/cgroup | tail -1; env | grep -E "^(NOTIFY|LISTEN|WATCHDOG|INVOCATION)"; exit 0'
-before=$(pid); run=$(deliver); echo "plain: $(finish $run)"; grep -v hook-server\\ \\| /var/lib/boatyard/runs/$run/log | sed "s/run-.*/run/"
+before=$(pid); run=$(deliver); echo "plain: $(finish $run)"; grep -v hook-server\\ \\| /var/lib/boatyard/runs/$run/log | sed -E "s/run-[0-9TZa-f-]+-[0-9]+-[0-9]+/run/"
 test "$before" = "$(pid)" && systemctl show --property=StatusText hook-server.service
 # git for a repo, as its user: what its ssh says is not the service's word either
 runuser -u site -- sh -c 'cd; git init -q; git remote add origin ssh://nowhere/x; printf "#!/bin/sh\\nsed s/^/git:/ /proc/self/cgroup | tail -1 >~/where; NOTIFY_SOCKET=/run/systemd/notify systemd-notify STATUS=taken\\n" >ssh; chmod +x ssh; git config core.sshCommand ~/ssh'
-for i in $(seq 150); do test -s /home/site/where && break; sleep 0.2; done; sed "s/-[0-9]*$//" /home/site/where; systemctl show --property=StatusText hook-server.service
+for i in $(seq 150); do test -s /home/site/where && break; sleep 0.2; done; sed -E "s/run-[a-zA-Z0-9-]+\\.scope/ANY.scope/" /home/site/where; systemctl show --property=StatusText hook-server.service
 job 'env -i setsid sh -c "setsid sleep 7788 &" ; touch begun; for i in $(seq 20); do mktemp /tmp/x.XXXX >/dev/null 2>&1 || ls -ld /tmp; sleep 0.3; done; exit 7'
 begin; kill -9 $(pid); echo "killed: $(finish $run)"
 begin; systemctl restart hook-server.service; echo "restarted: $(finish $run)"; grep -c "hook-server |" /var/lib/boatyard/runs/$run/log
@@ -72,6 +72,9 @@ pkill -f 'sleep 7788'
 job 'env -i setsid sh -c "setsid sleep 7789 &" ; touch begun; sleep 7789'
 begin; kill -9 $(pid); sleep 3; for i in $(seq 100); do hook-server cancel $run >/dev/null 2>&1 && break; sleep 0.3; done; for i in $(seq 50); do pgrep -f "sleep 7789" >/dev/null || break; sleep 0.1; done
 echo "cancelled: $(finish $run) $(pgrep -c -f 'sleep 7789')"
+sed -i 's/timeout: 60s/timeout: 2s/' /etc/boatyard/hooks.yml; systemctl reload hook-server.service
+run=$(deliver); echo "timed out: $(finish $run) $(pgrep -c -f 'sleep 7789')"
+sed -i 's/timeout: 2s/timeout: 60s/' /etc/boatyard/hooks.yml; systemctl reload hook-server.service
 grep -qw memory /sys/fs/cgroup/cgroup.controllers && {
   job 'head -c 500M /dev/zero | tail | wc -c'; echo "memory: $(finish $(deliver))"
   job 'for i in $(seq 60); do sleep 30 & done 2>/dev/null; sleep 1'; echo "processes: $(finish $(deliver))"
@@ -79,8 +82,10 @@ grep -qw memory /sys/fs/cgroup/cgroup.controllers && {
   systemctl start hook-server.socket hook-server.service; echo "memory, alone: $(finish $run)"
   hook-server list | grep -c "out of memory (limit 128 MB)"
 }
-touch /etc/systemd/system/newer.service; systemctl show --property=ActiveState boatyard-runs.scope >/dev/null
-echo "after the scope: $(systemctl show --property=After --value hook-server.service | grep -ow boatyard-runs.scope)"
+job 'touch begun; sleep 7790'; begin
+scope="$(systemctl list-units --no-legend --plain "boatyard-run-$run-*" | cut -d" " -f1)"
+echo "before: $(systemctl show --property=Before --value "$scope" | grep -ow hook-server.service)"
+systemctl stop boatyard-runs.slice; echo "slice: $(finish $run)"
 echo "failed units: $(systemctl --failed --no-legend | grep -c hook)"
 echo done
 `;
@@ -103,17 +108,17 @@ useradd --create-home --user-group site
 `;
 
 function compare(seen: string, limits: boolean): void {
-  const cgroup = "0::/system.slice/boatyard-runs.scope/";
+  const cgroup = "0::/boatyard.slice/boatyard-runs.slice/";
   const status = "StatusText=listening on 127.0.0.1:3420";
   const went = (what: string) => `${what}: attempt: 1;exit: 7;reason: exit code 7;state: failed;`;
   const lines = [
     "active: active",
-    "ok    each run has a cgroup, by which all that it started is ended",
+    "ok    each run is in a scope of systemd, with which all that it started is ended",
     "ok    runs go on when the server is killed, restarted or upgraded",
     "plain: attempt: 1;exit: 0;state: succeeded;",
-    `in:${cgroup}run`,
+    `in:${cgroup}boatyard-run.scope`,
     status,
-    `git:${cgroup}others`,
+    `git:${cgroup}ANY.scope`,
     status,
     went("killed"),
     went("restarted"),
@@ -122,16 +127,18 @@ function compare(seen: string, limits: boolean): void {
     went("stopped"),
     "stays: 3",
     "cancelled: attempt: 1;reason: cancelled by hand;state: cancelled; 0",
+    "timed out: attempt: 1;exit: 128;reason: took longer than 2.0s and was ended;state: failed; 0",
     ...(limits
       ? [
-          "memory: attempt: 1;reason: out of memory (limit 128 MB);state: failed;",
+          "memory: attempt: 1;exit: 0;reason: out of memory (limit 128 MB);state: failed;",
           // bash says so by its exit code, once it has tried for long enough
           "processes: attempt: 1;exit: 254;reason: exit code 254; could not start a process (limit 40 processes);state: failed;",
-          "memory, alone: attempt: 1;reason: out of memory (limit 128 MB);state: failed;",
+          "memory, alone: attempt: 1;exit: 0;reason: out of memory (limit 128 MB);state: failed;",
           "2",
         ]
       : []),
-    "after the scope: boatyard-runs.scope",
+    "before: hook-server.service",
+    "slice: attempt: 1;exit: 128;reason: its process was ended by SIGTERM;state: failed;",
     "failed units: 0",
     "done",
   ];

@@ -20,10 +20,7 @@ export interface Guard {
   end(): void;
 }
 
-/** The same, and what its command has in its environment, to ask whether the claim still is ours. */
-export type RunGuard = Guard & { readonly env: Readonly<Record<"HOOK_CLAIM", string>> };
-
-/** Lines on its stdin: `session N`, `beat`, `end`. It kills the cgroup, the session, whoever carries the cookie. */
+/** Lines on its stdin: `session N`, `beat`, `end`. It kills the scope, the session, and whoever carries the cookie. */
 const text = `
 session=none
 while IFS= read -r -t "$1" line; do
@@ -32,12 +29,12 @@ while IFS= read -r -t "$1" line; do
     session*) session=\${line#session } ;;
   esac
 done
+[ -z "$3" ] || systemctl kill --signal=KILL -- "$3" 2>/dev/null
 for round in 1 2 3 4 5 6 7 8 9 10; do
   found=
-  [ -z "$3" ] || echo 1 >"$3/cgroup.kill" 2>/dev/null
   for stat in /proc/[0-9]*/stat; do
     IFS= read -r words 2>/dev/null <"$stat" || continue
-    set -- "$1" "$2" "$3" \${words##*) }
+    set -- "$1" "$2" "" \${words##*) }
     pid=\${stat#/proc/}
     [ "$7" = "$session" ] && [ "$4" != Z ] && kill -9 "\${pid%/stat}" 2>/dev/null && found=1
   done
@@ -52,21 +49,24 @@ done
 /**
  * Start a guard, before its command.
  * @param patience milliseconds without a sign of life.
+ * @param words put before it: what puts it into a scope of its own, where it outlives the server.
  * @throws {Failure} when it cannot be started: then nothing may run.
  */
 export async function startGuard({
   cookie,
-  cgroup = "",
+  scope,
   patience,
+  words,
 }: {
   cookie: string;
-  cgroup?: string | undefined;
+  scope: string;
   patience: number;
+  words: readonly string[];
 }): Promise<Guard> {
   // no other shell reads with a time limit
   if (!existsSync("/bin/bash")) throw new Failure("a run that is shared by builders needs /bin/bash; install bash");
   const seconds = (patience / 1000).toFixed(2);
-  const argv = ["/bin/bash", "-c", text, "boatyard-guard", seconds, cookie, cgroup];
+  const argv = [...words, "/bin/bash", "-c", text, "boatyard-guard", seconds, cookie, scope];
   const guard = $({
     ...{ cwd: "/", outlives: true, nothrow: true },
     stdio: ["pipe", "ignore", "ignore"],
