@@ -1,8 +1,8 @@
-import { readFile } from "node:fs/promises";
-import { resolve } from "node:path";
+import { readdir, readFile } from "node:fs/promises";
+import { join, resolve } from "node:path";
 import { messageOf, systemCode, UsageError } from "../core/errors.ts";
 import type { Schema } from "./schema.ts";
-import { parseTree, positionOf, sourceOf, treeOf } from "./tree.ts";
+import { joinTrees, parseTree, placeOf, positionOf, sourceOf, type Tree, treeOf } from "./tree.ts";
 
 export { alsoJson, type Infer, type JsonSchema, type Schema, y } from "./schema.ts";
 
@@ -26,8 +26,44 @@ export interface Config<T> {
  * @throws {UsageError} when it is not there, cannot be read, is not YAML, or does not fit; one line a mistake.
  */
 export async function readConfig<T>(file: string, schema: Schema<T>): Promise<Config<T>> {
+  return configOf(await readTree(file), file, schema);
+}
+
+/**
+ * The same of a file and of those in the folder beside it, hooks.yml and hooks.d/*.yml, in the order of their names: as
+ * one. What stands in two of them is a mistake.
+ * @param before is told of each path just before it is read, of the folder, too
+ */
+export async function readConfigs<T>(
+  file: string,
+  schema: Schema<T>,
+  before: (path: string) => void = () => {},
+): Promise<Config<T>> {
+  before(file);
+  const trees: [Tree, ...Tree[]] = [await readTree(file)];
+  for (const path of await filesBeside(file, before)) {
+    before(path);
+    trees.push(await readTree(path));
+  }
+  return configOf(joinTrees(trees), file, schema);
+}
+
+async function filesBeside(file: string, before: (path: string) => void): Promise<string[]> {
+  const folder = file.replace(/\.ya?ml$/, "") + ".d";
+  before(folder);
+  const names = await readdir(folder).catch((error: unknown) => {
+    if (["ENOENT", "ENOTDIR"].includes(systemCode(error) ?? "")) return [];
+    throw new UsageError(`${resolve(folder)}: ${unreadable[systemCode(error) ?? ""] ?? messageOf(error)}`);
+  });
+  return names
+    .filter((name) => /^[^.].*\.yml$/.test(name))
+    .sort()
+    .map((name) => join(folder, name));
+}
+
+async function readTree(file: string): Promise<Tree> {
   try {
-    return await parseConfig(await readFile(file, "utf8"), file, schema);
+    return await parseTree(await readFile(file, "utf8"), file);
   } catch (error) {
     if (error instanceof UsageError) throw error;
     const why = unreadable[systemCode(error) ?? ""] ?? `${messageOf(error)}; name another`;
@@ -42,17 +78,17 @@ const unreadable: Record<string, string> = {
 };
 
 /** The same for a text that was read already; `file` is its name in messages. */
-export async function parseConfig<T>(text: string, file: string, schema: Schema<T>): Promise<Config<T>> {
-  const tree = await parseTree(text, file);
+export const parseConfig = async <T>(text: string, file: string, schema: Schema<T>): Promise<Config<T>> =>
+  configOf(await parseTree(text, file), file, schema);
+
+function configOf<T>(tree: Tree, file: string, schema: Schema<T>): Config<T> {
   const problems: string[] = [];
-  const value = schema.read(tree, {
-    problem: ({ line, column }, message) => void problems.push(`${file}:${line}:${column}: ${message}`),
-  });
+  const value = schema.read(tree, { problem: (at, message) => void problems.push(`${placeOf(at)}: ${message}`) });
   if (problems.length > 0) throw new UsageError(problems.join("\n"));
   return {
     value: value as T,
     file,
-    where: (path) => `${file}:${positionOf(tree, path)}`,
+    where: (path) => positionOf(tree, path),
     source: (path) => sourceOf(tree, path),
   };
 }

@@ -3,7 +3,7 @@ import { homedir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { checkBusUrl } from "../bus/address.ts";
 import { busKeys } from "../bus/settings.ts";
-import { type Config, type Infer, readConfig, y } from "../config/yaml.ts";
+import { type Config, type Infer, readConfigs, y } from "../config/yaml.ts";
 import { Refused, UsageError } from "../core/errors.ts";
 import { isSafeRef, isShortName, shortNames } from "../core/names.ts";
 import { currentUser } from "../exec/users.ts";
@@ -97,13 +97,13 @@ export interface SlaveSettings {
 }
 
 /**
- * Read the config: the one named, else the system's when it is there, else nothing.
+ * Read the config, with the files of slave.d beside it: the one named, else the system's if there is one, else nothing.
  * @throws {UsageError} for a named file that is not there, and for every mistake in it.
  */
 export async function readSettings(file?: string): Promise<SlaveSettings> {
   const path = file ?? ((await exists(systemConfig)) ? systemConfig : undefined);
   if (path === undefined) return { file: undefined, values: {}, where: () => "" };
-  const config: Config<SlaveFile> = await readConfig(path, slaveSchema);
+  const config: Config<SlaveFile> = await readConfigs(path, slaveSchema);
   const where = (...keys: string[]) => config.where(keys);
   const values = config.value;
   for (const url of values.bus?.url ?? []) named(where("bus", "url"), () => checkBusUrl(url));

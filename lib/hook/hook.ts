@@ -7,7 +7,7 @@ import { messageOf } from "../core/errors.ts";
 import { version } from "../core/version.ts";
 import type { Terminal } from "../core/terminal.ts";
 import { createMask } from "../core/mask.ts";
-import { readConfig } from "../config/yaml.ts";
+import { readConfigs } from "../config/yaml.ts";
 import { acquireLock } from "../files/lock.ts";
 import { formatListen } from "../http/server.ts";
 import { listenFds, notify, startWatchdog } from "../http/systemd.ts";
@@ -186,7 +186,10 @@ function needRestart(before: HookConfig, after: HookConfig): string[] {
  */
 export async function check(flags: HookFlags): Promise<{ file: string; findings: Finding[] }> {
   const file = await findConfig(flags.config);
-  return { file, findings: await checkConfig(await loadConfig(file, flags)) };
+  const findings = await checkConfig(await loadConfig(file, flags));
+  const { value, where } = await readConfigs(file, hooksSchema);
+  const names = Object.keys(value.repos);
+  return { file, findings: [...names.map((name) => ({ what: `${name}: ${where(["repos", name])}` })), ...findings] };
 }
 
 /**
@@ -212,6 +215,6 @@ export async function knownRuns(flags: HookFlags): Promise<string[]> {
 
 /** The repos of hooks.yml, for the same. */
 export async function knownRepos(flags: HookFlags): Promise<string[]> {
-  const { value } = await readConfig(await findConfig(flags.config), hooksSchema);
+  const { value } = await readConfigs(await findConfig(flags.config), hooksSchema);
   return Object.keys(value.repos);
 }

@@ -1,6 +1,6 @@
 // The configuration of a running server: secrets from the environment, and edits that are taken over.
 import { existsSync, readFileSync } from "node:fs";
-import { chmod, rename, writeFile } from "node:fs/promises";
+import { chmod, mkdir, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import process from "node:process";
 import * as assert from "uvu/assert";
@@ -136,6 +136,15 @@ test("an edit in place or by a new file, and a secret's, is taken over once; wha
   assert.is(await status("me/site", "another-planted-secret-of-the-forge"), 202);
   await chmod(join(dir, "new"), 0o600);
   await waitFor(async () => (await status("me/site", "the-new-planted-one")) === 202);
+  // a repo in a file of its own comes, and goes
+  await mkdir(join(dir, "hooks.d"));
+  await writeFile(join(dir, "hooks.d/own.yml"), "repos: { me/own: { dir: co, secret_file: new } }\n");
+  await waitFor(async () => (await status("me/own", "the-new-planted-one")) === 202);
+  await server.idle();
+  const known = count();
+  await rm(join(dir, "hooks.d/own.yml"));
+  await waitFor(() => count() > known);
+  assert.is(await status("me/own", "the-new-planted-one"), 404);
   await server.idle();
   // one reading after the other: any that was to come without an edit would come before
   const before = count();

@@ -2,7 +2,7 @@ import { resolve } from "node:path";
 import { UsageError } from "../../core/errors.ts";
 import { isRepoName, repoNames } from "../../core/names.ts";
 import type { Mask } from "../../core/mask.ts";
-import { type Config, type Infer, readConfig, y } from "../../config/yaml.ts";
+import { type Config, type Infer, readConfigs, y } from "../../config/yaml.ts";
 import { exists } from "../../files/files.ts";
 import { pathsFrom, sourceOf } from "./config-source.ts";
 import { type RepoConfig, readRepo, repoSchema } from "./repo-config.ts";
@@ -13,7 +13,7 @@ import { type Stamps, stamp } from "./watch-files.ts";
 export type { RepoConfig } from "./repo-config.ts";
 export type { ConfigOverrides } from "./server-config.ts";
 
-/** hooks.yml (design, section 4): the server's settings and those of its repos. */
+/** hooks.yml (design, section 4) and the files of hooks.d: the server's settings and those of its repos. */
 
 export const hooksSchema = y.object({
   ...serverSettings,
@@ -39,7 +39,7 @@ export interface Settings {
 }
 
 /**
- * Read hooks.yml with its secrets and users. Relative paths in it start from its folder.
+ * Read hooks.yml and hooks.d, with their secrets and users. Relative paths start from the folder of hooks.yml.
  * @param stamps is told of the files whose change asks for another reading, also when this one fails.
  * @throws {UsageError} with file:line:column, one line a mistake.
  */
@@ -48,8 +48,7 @@ export async function loadConfig(
   overrides: ConfigOverrides = {},
   stamps: Stamps = new Map(),
 ): Promise<HookConfig> {
-  stamp(stamps, resolve(file));
-  const config = await readConfig(file, hooksSchema);
+  const config = await readConfigs(file, hooksSchema, (path) => stamp(stamps, resolve(path)));
   const raw = config.value;
   const source = sourceOf(config, stamps);
   source.problems.push(...sameNames(config));
@@ -93,7 +92,7 @@ export async function findConfig(given: string | undefined): Promise<string> {
 export async function findState(file: string | undefined, given: string | undefined): Promise<string> {
   if (given !== undefined) return resolve(given);
   const found = await findConfig(file);
-  const { value } = await readConfig(found, hooksSchema);
+  const { value } = await readConfigs(found, hooksSchema);
   return stateFolder(undefined, value.state, pathsFrom(found));
 }
 
@@ -113,7 +112,10 @@ function sameNames(config: Config<Infer<typeof hooksSchema>>): string[] {
     if (other === undefined) seen.set(name.toLowerCase(), name);
     return other === undefined
       ? []
-      : [`${config.where(["repos", name])}: ${name} and ${other} are one repository to a forge; leave one of them`];
+      : [
+          `${config.where(["repos", name])}: ${name} and ${other} (${config.where(["repos", other])}) are one ` +
+            "repository to a forge; leave one of them",
+        ];
   });
 }
 

@@ -1,10 +1,11 @@
-import { readFile } from "node:fs/promises";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { parseList } from "../../../lib/fleet/master/list.ts";
 import { isAllowed, readSettings, settingsFor } from "../../../lib/fleet/settings.ts";
 import { root } from "../../helpers/runtime.ts";
+import { tempDir } from "../../helpers/tmp.ts";
 
 test("templates/slave.yml is read, and one repo's part wins over what stands for all", async () => {
   const settings = await readSettings(join(root, "templates/slave.yml"));
@@ -16,6 +17,18 @@ test("templates/slave.yml is read, and one repo's part wins over what stands for
   assert.is(other.tokenFile, "/etc/boatyard/app-other.token");
   assert.is(other.keep, 5);
   assert.is(settingsFor("app-private", settings, { base: "file:///srv" }).base, "file:///srv");
+});
+
+test("a slave's settings lie in slave.yml and in the files of slave.d, each in one place", async () => {
+  const dir = tempDir();
+  await mkdir(join(dir, "slave.d"));
+  await writeFile(join(dir, "slave.yml"), "base: https://git.example.com/me\n");
+  await writeFile(join(dir, "slave.d/bus.yml"), "bus: { url: tls://bus.example.com:4222, seed_file: bus.seed }\n");
+  const { values } = await readSettings(join(dir, "slave.yml"));
+  assert.equal([values.base, values.bus?.url], ["https://git.example.com/me", ["tls://bus.example.com:4222"]]);
+  await writeFile(join(dir, "slave.d/other.yml"), "base: https://other.example.com/\n");
+  const said = await readSettings(join(dir, "slave.yml")).catch((error: unknown) => (error as Error).message);
+  assert.is(said, `${dir}/slave.d/other.yml:1:1: base stands at ${dir}/slave.yml:1:1, too; keep one`);
 });
 
 test("templates/slavelist.txt is read without a complaint", async () => {

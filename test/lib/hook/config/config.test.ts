@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import { writeFile } from "node:fs/promises";
+import { mkdir, writeFile } from "node:fs/promises";
 import { userInfo } from "node:os";
 import { join } from "node:path";
 import * as assert from "uvu/assert";
@@ -57,6 +57,47 @@ test("what is left out has the documented default", async () => {
   assert.is(repo?.user.name, userInfo().username);
 });
 
+test("repos lie in hooks.yml and in the files of hooks.d: what stands in two of them is said with both places", async () => {
+  const dir = tempDir();
+  const write = (name: string, text: string) => writeFile(join(dir, name), text);
+  await writeFile(join(dir, "s"), "secret", { mode: 0o600 });
+  await mkdir(join(dir, "hooks.d"));
+  await write("hooks.yml", "keep: 7\nrepos: # none here\n");
+  await write("hooks.d/b.yml", "repos:\n  a/b: { dir: x, secret_file: s }\n");
+  await write("hooks.d/c.yml", "repos:\n  a/c: { dir: /y, secret_file: s }\n");
+  await write("hooks.d/c.yml~", "what an editor left");
+  await write("hooks.d/.new.yml", "half written");
+  const stamps = new Map<string, string>();
+  const config = await loadConfig(join(dir, "hooks.yml"), {}, stamps);
+  assert.equal([...config.repos.keys()], ["a/b", "a/c"]);
+  assert.is(config.repos.get("a/b")?.dir, join(dir, "x"), "paths start from the folder of hooks.yml");
+  assert.is(config.keep, 7);
+  // a file that is put there, changed or removed is a reason to read again
+  for (const name of ["hooks.yml", "hooks.d", "hooks.d/b.yml", "hooks.d/c.yml"]) assert.ok(stamps.has(join(dir, name)));
+  const said = async () =>
+    await loadConfig(join(dir, "hooks.yml")).then(
+      () => "nothing was wrong",
+      (error: unknown) => (error as Error).message.replaceAll(`${dir}/`, ""),
+    );
+  await write("hooks.d/d.yml", "keep: 8\n");
+  assert.is(await said(), "hooks.d/d.yml:1:1: keep stands at hooks.yml:1:1, too; keep one");
+  await write("hooks.d/d.yml", "repos: { a/c: { dir: z, secret_file: s } }\n");
+  assert.is(await said(), "hooks.d/d.yml:1:10: a/c stands at hooks.d/c.yml:2:3, too; keep one");
+  await write("hooks.d/d.yml", "repos: { A/C: { dir: z, secret_file: s } }\n");
+  assert.match(
+    await said(),
+    /^hooks.d\/d.yml:1:\d+: A\/C and a\/c \(hooks.d\/c.yml:2:\d+\) are one repository to a forge/,
+  );
+  await write("hooks.d/d.yml", "repos:\n  a/d: { dirr: z, secret_file: s }\n");
+  assert.match(await said(), /^hooks.d\/d.yml:2:10: unknown key "dirr"/);
+  await write("hooks.d/d.yml", "repos: [a/d]\n");
+  assert.is(await said(), "hooks.d/d.yml:1:1: repos stands at hooks.yml:2:1, too; keep one");
+  await write("hooks.d/d.yml", "- a\n");
+  assert.is(await said(), "hooks.d/d.yml:1:1: should be a mapping");
+  await write("hooks.d/d.yml", "repos: {\n");
+  assert.match(await said(), /^hooks.d\/d.yml:2:1: /);
+});
+
 test("every mistake is named with its place, and what is allowed", async () => {
   process.env["HALF_A_SIGNING_TOKEN"] = "whsec_dGVzdA==";
   const table: [string, RegExp][] = [
@@ -73,7 +114,7 @@ test("every mistake is named with its place, and what is allowed", async () => {
     ["status: {}\nrepos: {}", /nobody could sign in/],
     [
       "repos:\n  a/b: { dir: x, secret_file: s }\n  A/B: { dir: y, secret_file: s }",
-      /hooks\.yml:3:\d+: A\/B and a\/b are one repository to a forge/,
+      /hooks\.yml:3:\d+: A\/B and a\/b \(\S+hooks\.yml:2:\d+\) are one repository to a forge/,
     ],
     [
       "repos: { a/b: { dir: x, secret_env: HALF_A_SIGNING_TOKEN } }",
