@@ -13,6 +13,8 @@ Usage
   boatyard help COMMAND
 
 Commands
+  up              run the app of this repository on a server of yours, on https
+  app             look after an app that boatyard up has made: logs, status, undo, secrets, commands
   build           bring a checkout up to date and build it
   downloads       fetch what manifest.txt and cloudinary.txt list into downloads/
   hook-server     receive signed webhooks of a forge, and run a build or a release for each

@@ -287,7 +287,8 @@ Operands
   FOLDER  what the build made; files that have not changed are links to the release before
 
 Flags
-  --as VERSION  dotted hexadecimal; default: the time, as 20261124.101500
+  --as VERSION   dotted hexadecimal; default: the time, as 20261124.101500
+  --config FILE  the release's launchify.yml, in place of the folder's own
 
 Examples
   launchfit deploy /srv/app dist               the launchfit that runs there starts it, watches it, undoes it
@@ -298,7 +299,7 @@ Exit codes
 `,
   run: async ({ flags, args: [directory = "", folder = ""], terminal, signal }) => {
     const { deployFolder } = await import("../lib/launch/launch.ts");
-    const options = { version: flags.as, signal, note: (line: string) => terminal.note(line) };
+    const options = { version: flags.as, config: flags.config, signal, note: (line: string) => terminal.note(line) };
     const done = await deployFolder(directory, folder, options);
     terminal.print(done.result);
     terminal.printJson(done);

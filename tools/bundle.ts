@@ -7,7 +7,7 @@ import { fileURLToPath } from "node:url";
 import { build, type BuildOptions, type OutputFile, type Plugin, transform } from "esbuild";
 import { type Build, buildLine, version } from "../lib/core/version.ts";
 import { $ } from "../lib/exec/exec.ts";
-import { readTemplates } from "../lib/setup/templates.ts";
+import { readTemplates } from "../lib/files/templates.ts";
 import { scriptNames } from "./scripts.ts";
 
 const root = fileURLToPath(new URL("../", import.meta.url));

@@ -20,7 +20,7 @@ const shared: Record<string, readonly string[]> = {
   cli: ["command", "terminal"],
   config: ["yaml", "secrets"],
   exec: ["exec", "process-tree", "users", "scripts", "scope", "descriptors"],
-  files: ["files", "ignore", "lock", "state-file"],
+  files: ["files", "ignore", "lock", "state-file", "templates"],
   http: ["server", "proxy", "systemd"],
   git: ["git", "checkout", "signers"],
   archive: ["tar", "rules", "unpack", "members"],
@@ -38,6 +38,7 @@ const shared: Record<string, readonly string[]> = {
 
 /** The stages, each with what scripts/ calls of it. */
 const stages: Record<string, readonly string[]> = {
+  apps: ["app", "app-file", "env-file", "packets", "plan", "release", "remote", "server"],
   builder: ["config", "folder", "install", "litpro", "nothing", "pull", "tell"],
   downloads: ["fetcher", "lists", "manifest", "paths", "plan", "pool", "progress", "record"],
   fleet: [

@@ -57,6 +57,8 @@ export interface CommandOptions {
   cookie?: string | undefined;
   /** Ours: let it outlive this process. */
   outlives?: boolean | undefined;
+  /** Ours: in our own session, so that it may ask on the terminal, as ssh for a passphrase. */
+  asks?: boolean | undefined;
 }
 
 /** `$`, or a `$` with options of its own set: a command, or options for one. */
@@ -145,7 +147,8 @@ const maxLine = 2 ** 20;
 /** The process of a command: Node's own, that says `close` when its whole tree is over, if that was to end. */
 function start(line: string, _: unknown, given: SpawnOptions & { input?: unknown }): ChildProcess {
   // the options of the command that is being started: zx keeps them where it runs it
-  const { onLine, words = [], grace, cookie = newCookie(), outlives = false, env, signal } = zx as CommandOptions;
+  const { onLine, words = [], grace, cookie = newCookie(), env, signal, ...how } = zx as CommandOptions;
+  const { outlives = false, asks = false } = how;
   const { shell, signal: _own, input, cwd, stdio, ...others } = given;
   const argv = [...words, String(shell), "-c", line];
   // it is in our folder anyway; asking for it fails where root's is closed to the user that we run as
@@ -156,7 +159,7 @@ function start(line: string, _: unknown, given: SpawnOptions & { input?: unknown
     child = spawn(argv[0] as string, argv.slice(1), {
       ...others,
       // a session of its own: signals of the terminal reach it only through us
-      detached: true,
+      detached: !asks,
       cwd: folder,
       env: { ...(env ?? cleanEnvironment()), ...cookieEnvironment(cookie) },
       stdio: input ? ["pipe", ...(stdio as "pipe"[]).slice(1)] : stdio,

@@ -1,8 +1,8 @@
-import { mkdtemp, rm, stat } from "node:fs/promises";
+import { mkdtemp, readFile, rm, stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { Failure, UsageError } from "../core/errors.ts";
 import { $ } from "../exec/exec.ts";
-import { exists } from "../files/files.ts";
+import { exists, writeAtomic } from "../files/files.ts";
 import { acquireLock } from "../files/lock.ts";
 import { isVersion } from "../web-folder/version-file.ts";
 import { askControl, controlPath, errorOf } from "./control.ts";
@@ -26,6 +26,7 @@ export interface Deployed {
  * and the launchfit that runs there changes to it, watches it, and undoes it when it does not hold up; where none runs,
  * its next start uses it. Files that have not changed are links to the release before, never to the folder.
  * @param options.version dotted hexadecimal; default: the time.
+ * @param options.config a file that becomes the release's launchify.yml, in place of the folder's own
  * @throws {UsageError} when the directory follows a web folder, tells no app, or has that version.
  * @throws {Failure} when a file cannot be copied, or the version was undone: with the reason and the health answer.
  */
@@ -34,8 +35,9 @@ export async function deployFolder(
   folder: string,
   {
     version = timeVersion(new Date()),
+    config,
     ...options
-  }: InstallOptions & { version?: string | undefined; signal: AbortSignal },
+  }: InstallOptions & { version?: string | undefined; config?: string | undefined; signal: AbortSignal },
 ): Promise<Deployed> {
   const deploy = await ownDirectory(directory);
   const releases = new Releases(deploy);
@@ -60,6 +62,9 @@ export async function deployFolder(
     try {
       const before = await releases.current();
       await copyFolder(resolve(folder), unpacked, before === undefined ? undefined : await releases.folderOf(before));
+      // a rename: the file there may be a link to the one of the release before
+      const own = join(unpacked, "launchify.yml");
+      if (config !== undefined) await writeAtomic(own, await readFile(config), { mode: 0o644 });
       await placeRelease(deploy, unpacked, name);
     } finally {
       await rm(unpacked, { recursive: true, force: true });
@@ -92,11 +97,11 @@ function timeVersion(now: Date): string {
 
 /**
  * A copy of a folder; a file that has the same bytes and rights in `before` is a link to that. Links stay links, `.git`
- * stays behind.
+ * and the log of builds stay behind.
  * @throws {Failure} when a file cannot be copied.
  */
 async function copyFolder(from: string, to: string, before: string | undefined): Promise<void> {
-  const options = ["-rlpt", "--checksum", "--no-devices", "--no-specials", "--exclude=/.git"];
+  const options = ["-rlpt", "--checksum", "--no-devices", "--no-specials", "--exclude=/.git", "--exclude=/logs.txt*"];
   if (before !== undefined) options.push(`--link-dest=${before}`);
   const { exitCode, stderr } = await $({ nothrow: true })`rsync ${options} -- ${`${from}/`} ${`${to}/`}`;
   if (exitCode === 0) return;

@@ -11,7 +11,7 @@ import { gitIn } from "../git/git.ts";
 import { namesBranch } from "./hooks-file.ts";
 import { busProblem, hasSystemd, systemctl, unitState, unitText } from "./service-steps.ts";
 import { type Facts, type Finding, places, type RepoEntry } from "./step.ts";
-import { template } from "./templates.ts";
+import { template } from "../files/templates.ts";
 
 /** `setup check`: services and their repos, on a live system. */
 

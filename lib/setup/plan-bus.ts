@@ -9,7 +9,7 @@ import { busSeed, certificate, privateKey, secret } from "./key-steps.ts";
 import { scriptSteps } from "./scripts.ts";
 import { busReloaded, disable, renewed, type Service, started, unit } from "./service-steps.ts";
 import { commandLine, type Facts, inRoot, type Note, places, type Plan, type Step } from "./step.ts";
-import { template } from "./templates.ts";
+import { template } from "../files/templates.ts";
 
 /** `setup bus`: the machine that runs nats-server, who may use it, and what a slave or a master needs to do so. */
 

@@ -12,7 +12,7 @@ import { type BusClient, masterOnBus } from "./plan-bus.ts";
 import { scriptSteps, versions } from "./scripts.ts";
 import { enable, renewed, type Service, started, unit } from "./service-steps.ts";
 import { commandAs, type Facts, type Note, places, type Plan, type Step } from "./step.ts";
-import { template } from "./templates.ts";
+import { template } from "../files/templates.ts";
 
 /** What a machine runs for others: a server, whose hook-server builds, and apps that launchfit keeps up to date. */
 

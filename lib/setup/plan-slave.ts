@@ -9,7 +9,7 @@ import { configFolder } from "./plan-server.ts";
 import { link, scriptSteps, versions } from "./scripts.ts";
 import { renewed, started, unit } from "./service-steps.ts";
 import { type Facts, places, type Plan, type Step } from "./step.ts";
-import { template } from "./templates.ts";
+import { template } from "../files/templates.ts";
 
 export interface SlaveOptions {
   base: string | undefined;

@@ -8,7 +8,7 @@ import { exists, temporaryBeside } from "../files/files.ts";
 import { content, folder, makeParent } from "./file-steps.ts";
 import { fileRemoved, linkRemoved } from "./remove-steps.ts";
 import { type Builds, type Facts, inRoot, type Packaged, places, type Plan, type Step } from "./step.ts";
-import { isTemplate } from "./templates.ts";
+import { isTemplate } from "../files/templates.ts";
 
 /** The scripts: where they are taken from, which version they are, and the steps that install them. */
 

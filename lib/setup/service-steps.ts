@@ -6,7 +6,7 @@ import { $ } from "../exec/exec.ts";
 import { exists } from "../files/files.ts";
 import { file } from "./file-steps.ts";
 import { commandLine, type Facts, type Packaged, places, type Step } from "./step.ts";
-import { template } from "./templates.ts";
+import { template } from "../files/templates.ts";
 
 /** Scripts with their links on PATH, and units: written, on, and running the files on disk. */
 

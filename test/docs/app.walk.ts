@@ -1,4 +1,4 @@
-// docs/app.md to the letter: a key, releases, an app by hand and as a service, and Boatyard shipped in the same way.
+// docs/self-updating.md to the letter: a key, releases, an app by hand and as a service, and Boatyard shipped in the same way.
 import * as assert from "uvu/assert";
 import type { Machine } from "../helpers/machine.ts";
 import { answered, openPage } from "../helpers/pages.ts";
@@ -10,7 +10,7 @@ const answer = "for _ in $(seq 100); do curl -sf 127.0.0.1:8080 && break; sleep 
 
 export async function walkApp(machine: Machine): Promise<void> {
   const { sh } = machine;
-  const page = await openPage("app.md");
+  const page = await openPage("self-updating.md");
   await furnish(machine, { repos: ["me/my-app"], hosts: [] });
   await serve(machine, "example.com", "/srv/www");
   await sh(`

@@ -9,7 +9,7 @@ import { walkServer } from "./server.walk.ts";
 export type Walk = (machine: Machine, another: () => Promise<Machine>) => Promise<void>;
 
 export const walks: Record<string, Walk> = {
-  "app.md": walkApp,
+  "self-updating.md": walkApp,
   "copying.md": walkCopying,
   "fleet.md": walkFleet,
   "operations.md": walkOperations,

@@ -1,4 +1,4 @@
-// docs/app.md: the toolkit is released, installed and upgraded as any other app.
+// docs/self-updating.md: the toolkit is released, installed and upgraded as any other app.
 import { mkdir, readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";

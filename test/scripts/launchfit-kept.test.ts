@@ -91,8 +91,8 @@ test("the pinned key holds although launchify.yml lost it, and another app's nam
   }
 });
 
-test("the launchify.yml of docs/app.md works as it is written", async () => {
-  const page = await openPage("app.md");
+test("the launchify.yml of docs/self-updating.md works as it is written", async () => {
+  const page = await openPage("self-updating.md");
   const app = await deploy(publisher);
   const text = page.block("every: 15m", {
     "https://example.com/app-updates": publisher.url,

@@ -1,7 +1,7 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { addRepo, emptyHooks, hasRepo, namesBranch, readHooks, removeRepo } from "../../../lib/setup/hooks-file.ts";
-import { template } from "../../../lib/setup/templates.ts";
+import { template } from "../../../lib/files/templates.ts";
 import { parseConfig, y } from "../../../lib/config/yaml.ts";
 
 const entry = {
