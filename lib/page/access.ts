@@ -3,7 +3,6 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Infer, y } from "../config/yaml.ts";
-import { Mutex } from "../core/mutex.ts";
 import { StateFile } from "../files/state-file.ts";
 import { clientAddress, HttpError, networkOf, peerOf } from "../http/server.ts";
 import type { Credential, PageSource, Right, StatusSettings } from "./source.ts";
@@ -43,11 +42,14 @@ export class SignInFirst extends HttpError {
 const lookEvery = 5000;
 /** Answers that go on at once, whoever reads: the server's other connections (lib/http: 800) are for deliveries. */
 const maxOpen = 600;
+/** How long the answer to a wrong secret takes, in ms, and how many of a network may wait for theirs. */
+const [wrongDelay, maxWrong] = [2000, 5];
 
 export class Access {
   readonly #source: PageSource;
   readonly #sessions: Sessions;
-  readonly #tries = new Tries();
+  /** Of each network how many wrong secrets are not answered yet. */
+  readonly #wrong = new Map<string, number>();
   /** The answers that go on for as long as somebody looks, and whether they may. */
   readonly #open = new Map<ServerResponse, () => boolean>();
   #timer: NodeJS.Timeout | undefined;
@@ -132,9 +134,17 @@ export class Access {
       return { problem: `Sign in at ${settings.origin}: here a browser would not keep you signed in.` };
     const peer = peerOf(request);
     const network = networkOf(peer === "unix" ? clientAddress(request) : peer);
-    const found = await this.#tries.credentialFor(secret, network, settings.credentials);
-    if (!found) return { problem: "That is not a password or token of this server." };
-    return { cookie: setCookie(request, settings, await this.#sessions.begin(found)) };
+    const wrong = this.#wrong.get(network) ?? 0;
+    if (wrong >= maxWrong)
+      throw new HttpError(429, "too many try to sign in at once; try again in a minute", { "retry-after": "60" });
+    const found = credentialFor(secret, settings.credentials);
+    if (found) return { cookie: setCookie(request, settings, await this.#sessions.begin(found)) };
+    this.#wrong.set(network, wrong + 1);
+    await sleep(wrongDelay);
+    const left = (this.#wrong.get(network) ?? 1) - 1;
+    if (left > 0) this.#wrong.set(network, left);
+    else this.#wrong.delete(network);
+    return { problem: "That is not a password or token of this server." };
   }
 
   /** End a session and its streams; returns the header that takes the cookie away. */
@@ -171,7 +181,7 @@ function setCookie(request: IncomingMessage, settings: StatusSettings, value: st
   const secure = isSecure(request, settings);
   return [
     `${secure ? cookieNames.secure : cookieNames.plain}=${value ?? ""}`,
-    ...["Path=/", "HttpOnly", "SameSite=Strict"],
+    ...["Path=/", "HttpOnly", "SameSite=Lax"],
     ...(secure ? ["Secure"] : []),
     ...(value === undefined ? ["Max-Age=0"] : []),
   ].join("; ");
@@ -192,16 +202,6 @@ export function checkOrigin({ headers }: IncomingMessage, own: string | undefine
     (site === undefined || site === "same-origin");
   if (!isOurs)
     throw new HttpError(403, "this request does not come from this page (is url: of hooks.yml the page's address?)");
-}
-
-/**
- * Whether a request comes by a link of another site: then a browser keeps the cookie (SameSite=Strict) to itself, and
- * sends it once our own page asks for the same address again.
- */
-export function cameByLink(request: IncomingMessage, settings: StatusSettings): boolean {
-  const { headers, method } = request;
-  const isLink = headers["sec-fetch-site"] === "cross-site" && headers["sec-fetch-mode"] === "navigate";
-  return method === "GET" && isLink && cookieOf(request, settings) === undefined;
 }
 
 /** Milliseconds that a session lasts, by the server's clock. */
@@ -284,38 +284,4 @@ function credentialFor(secret: string, credentials: readonly Credential[]): Cred
   let found: Credential | undefined;
   for (const each of credentials) if (isSame(secret, each.secret)) found = each;
   return found;
-}
-
-/** The longest that a try takes after wrong ones, ms; after so long without one all is forgotten; tries that wait. */
-const [maxDelay, forgetAfter, maxWaiting] = [2000, 10 * 60_000, 20];
-
-/** Tries to sign in, one after the other for each network, and slower with each wrong one: nobody is locked out. */
-class Tries {
-  readonly #of = new Map<string, { turn: Mutex; waiting: number; wrong: number; last: number }>();
-
-  /** Whose secret it is. @throws {HttpError} 429 while many of the same network wait. */
-  async credentialFor(
-    secret: string,
-    network: string,
-    credentials: readonly Credential[],
-  ): Promise<Credential | undefined> {
-    const now = Date.now();
-    for (const [name, { last, waiting }] of this.#of)
-      if (waiting === 0 && now - last > forgetAfter) this.#of.delete(name);
-    const known = this.#of.get(network) ?? { turn: new Mutex(), waiting: 0, wrong: 0, last: now };
-    this.#of.set(network, known);
-    if (known.waiting >= maxWaiting)
-      throw new HttpError(429, "too many try to sign in at once; try again in a minute", { "retry-after": "60" });
-    known.waiting += 1;
-    try {
-      return await known.turn.run(async () => {
-        await sleep(known.wrong === 0 ? 0 : Math.min(maxDelay, 50 * 2 ** known.wrong));
-        const found = credentialFor(secret, credentials);
-        if (!found) Object.assign(known, { wrong: Math.min(known.wrong + 1, 20), last: Date.now() });
-        return found;
-      });
-    } finally {
-      known.waiting -= 1;
-    }
-  }
 }

@@ -54,59 +54,26 @@ ${state === "failed" ? `<circle cx="14.5" cy="14.5" r="5.5" fill="#b3261e"/>${cr
   return { text, type: "image/svg+xml" };
 }
 
-/** The background of logs, and how much the colours of a log must differ from it (WCAG's ratio). */
-const logBackground = [0x0f, 0x13, 0x17] as const;
-const contrast = 6;
-
-type Colour = readonly [red: number, green: number, blue: number];
-
 /** The palette of terminals: 16 colours, a cube of 216, 24 grays. */
-function palette(): Colour[] {
+function palette(): string[] {
   const first =
     "15181c e5534b 57ab5a c69026 539bf5 b083f0 39c5cf adbac7 768390 f47067 6bc46d daaa3f 6cb6ff dcbdfb 56d4dd ffffff";
-  const levels = [0, 95, 135, 175, 215, 255];
-  const cube = levels.flatMap((red) => levels.flatMap((green) => levels.map((blue): Colour => [red, green, blue])));
-  const grays = Array.from({ length: 24 }, (_, index): Colour => {
-    const value = 8 + 10 * index;
-    return [value, value, value];
-  });
-  const named = first.split(" ").map((hex): Colour => {
-    const value = Number.parseInt(hex, 16);
-    return [value >> 16, (value >> 8) & 255, value & 255];
-  });
-  return [...named, ...cube, ...grays];
+  const two = (value: number) => value.toString(16).padStart(2, "0");
+  const levels = [0, 95, 135, 175, 215, 255].map(two);
+  const cube = levels.flatMap((red) => levels.flatMap((green) => levels.map((blue) => red + green + blue)));
+  const grays = Array.from({ length: 24 }, (_, index) => two(8 + 10 * index).repeat(3));
+  return [...first.split(" "), ...cube, ...grays].map((hex) => `#${hex}`);
 }
 
-function luminance(colour: Colour): number {
-  const [red = 0, green = 0, blue = 0] = colour.map((value) => {
-    const part = value / 255;
-    return part <= 0.03928 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4;
-  });
-  return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
-}
-
-function ratio(a: Colour, b: Colour): number {
-  const [light, dark] = [luminance(a), luminance(b)].sort((x, y) => y - x) as [number, number];
-  return (light + 0.05) / (dark + 0.05);
-}
-
-/** The colour made lighter until it can be read on the log's background. */
-function readable(colour: Colour): Colour {
-  let now = colour;
-  while (ratio(now, logBackground) < contrast)
-    now = now.map((value) => Math.min(255, Math.round(value + (255 - value) * 0.12 + 1))) as never;
-  return now;
-}
-
-const hex = (colour: Colour) => `#${colour.map((value) => value.toString(16).padStart(2, "0")).join("")}`;
-
-/** A class for each colour of text, and for each background, on which the text is black or white. */
+/**
+ * A class for each colour of text and of its ground. The browser makes text light enough for the log (a contrast of 6
+ * at least), and black or white on a ground of its own, by that one's luminance `y`.
+ */
 function colourRules(): string {
-  const colours = palette();
-  const texts = colours.map((colour, index) => `.f${index}{color:${hex(readable(colour))}}`);
-  const grounds = colours.map((colour, index) => {
-    const isLight = ratio(colour, [0, 0, 0]) > ratio(colour, [255, 255, 255]);
-    return `.b${index}{background:${hex(colour)};color:${isLight ? "#000" : "#fff"}}`;
-  });
-  return [...texts, ...grounds, ".x16{background:#d5dbe1;color:#0f1317}"].join("\n");
+  const classes = palette().map((colour, index) => `.f${index}{--f:${colour}}.b${index}{--b:${colour}}`);
+  const light = (most: number) => `clamp(0,(.179 - y)*1e4,${most})`;
+  return `${classes.join("\n")}
+.t>[class]{color:oklch(from var(--f,#d5dbe1) max(l,.7) min(c,.16) h)}
+.t>[class*=b]{background:var(--b);color:color(from var(--b) xyz ${light(0.95)} ${light(1)} ${light(1.089)})}
+.t>.x16{background:#d5dbe1;color:#0f1317}`;
 }

@@ -93,14 +93,6 @@ ${problem !== "" && html`<p class="problem" id="problem" role="alert">${problem}
 <button class="main">Sign in</button></form></section>`;
 }
 
-/** A page that asks for the same address once more: then the browser sends its cookie. */
-export function bouncePage(path: string): Html {
-  return html`<!doctype html><html lang="en"><head><meta charset="utf-8">
-<meta http-equiv="refresh" content="0;url=${path}"><title>Boatyard</title></head>
-<body><p><a href="${path}">Continue</a></p></body></html>
-`;
-}
-
 /** A page with one sentence and what to do. */
 export function notice(title: string, ...lines: Value[]): Html {
   return html`<section class="notice"><h1>${title}</h1>${lines.map((line) => html`<p>${line}</p>`)}</section>`;

@@ -2,10 +2,10 @@ import { createHash } from "node:crypto";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { isRunId } from "../core/id.ts";
 import { HttpError, readBody } from "../http/server.ts";
-import { Access, cameByLink, checkOrigin, SignInFirst, type Visit } from "./access.ts";
+import { Access, checkOrigin, SignInFirst, type Visit } from "./access.ts";
 import { fleetPage, servedBy } from "./fleet-page.ts";
 import { html, type Html } from "./html.ts";
-import { bouncePage, frame, notice, returnPath, signInForm } from "./layout.ts";
+import { frame, notice, returnPath, signInForm } from "./layout.ts";
 import { Logs } from "./log.ts";
 import { type Overview, overviewPage, planOverview } from "./overview.ts";
 import { badge } from "./plots.ts";
@@ -95,8 +95,6 @@ export class Page {
     if (path === "/sign-out") throw new HttpError(405, "use POST", { allow: "POST" });
     if (request.method !== "GET" && request.method !== "HEAD") throw new HttpError(405, "use GET", { allow: "GET" });
     if (first === "repos" && rest.at(-1) === "badge.svg") return await this.badge(visit, decoded(rest.slice(0, -1)));
-    if (cameByLink(request, settings))
-      return await send(visit, { text: bouncePage(returnPath(request.url)).text, type: "text/html" });
     if (path === "/") return await this.overview(visit);
     if (path === "/live") return this.live(visit);
     if (first === "repos") return await this.repo(visit, decoded(rest));

@@ -108,7 +108,7 @@ test("a page comes with headers that keep it to itself, and the cookie is out of
   });
   assert.match(
     String(tls.headers["set-cookie"]),
-    /^__Host-boatyard=[\w-]{43}; Path=\/; HttpOnly; SameSite=Strict; Secure$/,
+    /^__Host-boatyard=[\w-]{43}; Path=\/; HttpOnly; SameSite=Lax; Secure$/,
   );
   assert.is(tls.headers.location, "/");
 });
@@ -309,26 +309,19 @@ test("sign-out and a changed password end the session everywhere, with its open 
   await server.stop();
 });
 
-test("wrong passwords slow their sender down, whatever address it claims; tokens and others wait for nobody", async () => {
+test("a wrong password is answered late, whatever address it claims, and five wait at most; tokens wait for nobody", async () => {
   const server = await startHooks(await pageYard());
-  const guess = (n: number) =>
-    post(server, "/sign-in", { body: "secret=wrong", headers: { "x-forwarded-for": `203.0.113.${n}` } });
   const begin = Date.now();
-  for (let n = 0; n < 5; n++) assert.is((await guess(n)).status, 403);
-  assert.ok(Date.now() - begin > 1000, "each takes longer than the one before");
+  const guesses = Array.from({ length: 6 }, (_, n) =>
+    post(server, "/sign-in", { body: "secret=wrong", headers: { "x-forwarded-for": `203.0.113.${n}` } }),
+  );
+  const statuses = (await Promise.all(guesses)).map(({ status }) => status);
+  assert.equal(statuses.sort(), [403, 403, 403, 403, 403, 429]);
+  assert.ok(Date.now() - begin >= 1900);
   const token = { authorization: "Bearer token-of-the-programs" };
-  assert.is((await http(server, "/runs", { headers: token })).status, 200, "a token is not limited");
-  assert.match(await signIn(server), /^boatyard=/, "the right password is taken, a moment later");
+  for (let n = 0; n < 3; n++) assert.is((await http(server, "/runs", { headers: token })).status, 200);
+  assert.match(await signIn(server), /^boatyard=/);
   await server.stop();
-});
-
-test("a link from another site is answered by a page that asks once more, so that people stay signed in", async () => {
-  const server = shared;
-  const link = { "sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate" };
-  const answer = await get(server, "/repos/me/site?branch=%22%3E", "", link);
-  assert.is(answer.status, 200);
-  assert.match(answer.text, '<meta http-equiv="refresh" content="0;url=/repos/me/site?branch=%22%3E">');
-  assert.match((await get(server, "//evil.example/", "", link)).text, 'url=/"');
 });
 
 test("a public repo can be seen by anybody and steered by nobody; a proxy's header is not believed over TCP", async () => {
