@@ -63,8 +63,29 @@ function fetchPage(port: number, path: string): Promise<{ ms: number; text: stri
   });
 }
 
-/** The records of runs that ended, as a server leaves them. */
-async function writeRuns(dir: string, repos: readonly string[], count: number): Promise<void> {
+/** What a page takes over the wire, in kB, as browsers ask for it. */
+function weight(port: number, path: string): Promise<number> {
+  const headers = { accept: "text/html", "accept-encoding": "gzip" };
+  return new Promise((done, failed) => {
+    get({ host: "127.0.0.1", port, path, headers }, (response) => {
+      let bytes = 0;
+      response.on("data", (data: Buffer) => (bytes += data.length));
+      response.on("end", () => done(bytes / 1000));
+    }).on("error", failed);
+  });
+}
+
+/** A log as npm and compilers print it. */
+function logText(lines: number): string {
+  const words = ["added", "package", "warning", "compiled", "src/pages/index.ts", "in", "dist/assets/main.js", "kB"];
+  const line = (n: number) =>
+    `npm | ${Array.from({ length: 9 }, (_, at) => words[(n * 7 + at * at * 3) % words.length]).join(" ")} ${(n * 7919) % 10_007}`;
+  return Array.from({ length: lines }, (_, n) => `${line(n)}\n`).join("");
+}
+
+/** The records of runs that ended, as a server leaves them; returns the newest one's id. */
+async function writeRuns(dir: string, repos: readonly string[], count: number): Promise<string> {
+  let newest = "";
   const begin = Date.now() - repos.length * count * 60_000;
   const lines: string[] = [];
   for (const [index, repo] of repos.entries())
@@ -83,18 +104,24 @@ async function writeRuns(dir: string, repos: readonly string[], count: number): 
         ...{ seconds, exit: serial % 9 === 0 ? 1 : 0 },
       };
       lines.push(encode({ n: lines.length + 1, runs: [record] }));
+      newest = id;
     }
   await mkdir(join(dir, "state"), { recursive: true });
   await writeFile(join(dir, "state/runs.jsonl"), lines.join(""));
+  return newest;
 }
 
 async function overview(browser: Browser): Promise<void> {
   const port = await freePort();
   const repos = ["me/site", ...Array.from({ length: 199 }, (_, n) => `harbour/repo-${n}`)];
   const dir = await yard(port, { repos, job: "sleep 1" });
-  await writeRuns(dir, repos, 50);
+  const newest = await writeRuns(dir, repos, 50);
+  await mkdir(join(dir, "state/runs", newest), { recursive: true });
+  await writeFile(join(dir, "state/runs", newest, "log"), logText(200_000));
   const server = await startIn(dir, port);
   const first = await fetchPage(port, "/");
+  figure("overview over the wire", await weight(port, "/"), "kB", "<= 40");
+  figure("page of a run with a log of 200,000 lines over the wire", await weight(port, `/runs/${newest}`), "kB", "<= 15");
   const times: number[] = [];
   for (let n = 0; n < 7 * rounds; n++) {
     // each time something has changed

@@ -56,7 +56,7 @@ Operands
 Flags
   --only A,B     run only these stages
   --skip A,B     skip these stages
-  --from STAGE   start at this stage
+  --from STAGE   start at this stage; where a commit is asked for, after the pull [$HOOK_FROM]
   --ref REF      the branch or tag to build; default: the checkout's branch [$HOOK_REF]
   --sha SHA      the commit to build; default: the newest of the branch [$HOOK_SHA]
   --if-changed   do nothing if the last successful build was of the same commit (for cron)

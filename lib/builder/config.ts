@@ -140,13 +140,15 @@ export interface StageFilter {
   only: readonly string[];
   skip: readonly string[];
   from?: string | undefined;
+  /** The commit that is asked for: it is pulled, wherever the run starts. */
+  sha?: string | undefined;
 }
 
 /**
  * The stages of a run in their order; pure.
  * @throws {UsageError} for names that are not a stage, and when none is left.
  */
-export function selectStages(config: BuildConfig, { only, skip, from }: StageFilter): StageChoice[] {
+export function selectStages(config: BuildConfig, { only, skip, from, sha }: StageFilter): StageChoice[] {
   const check = (flag: string, name: string) => {
     if (config.stages.includes(name)) return;
     const hint = didYouMean(name, config.stages);
@@ -158,7 +160,10 @@ export function selectStages(config: BuildConfig, { only, skip, from }: StageFil
   if (from !== undefined) check("--from", from);
   const start = from === undefined ? 0 : config.stages.indexOf(from);
   const names = config.stages.filter(
-    (name, index) => index >= start && (only.length === 0 || only.includes(name)) && !skip.includes(name),
+    (name, index) =>
+      (index >= start || (sha !== undefined && name === "pull")) &&
+      (only.length === 0 || only.includes(name)) &&
+      !skip.includes(name),
   );
   if (names.length === 0) throw new UsageError("no stage is left to run; see --only, --skip, --from");
   return names.map((name) => {

@@ -115,7 +115,8 @@ export class Routes {
     if (!view || more.length > 0) throw new HttpError(404, "there is no such run");
     if (what === "cancel" || what === "rerun") {
       if (request.method !== "POST") throw new HttpError(405, "use POST", { allow: "POST" });
-      if (what === "rerun") return sendJson(response, 202, { run: await runs.rerun(view, by), of: id });
+      const from = url.searchParams.get("from") ?? undefined;
+      if (what === "rerun") return sendJson(response, 202, { run: await runs.rerun(view, by, from), of: id });
       await runs.cancel(view, by);
       return sendJson(response, 202, { run: id });
     }

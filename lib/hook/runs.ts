@@ -127,16 +127,19 @@ export class Runs {
   /**
    * Run an ended run once more, as a new run, whose id is returned.
    * @param by who asks for it.
-   * @throws {HttpError} 409 when it has not ended, 410 when what it was made of is gone.
+   * @param from the stage it starts at.
+   * @throws {HttpError} 404 when it had no such stage, 409 when it has not ended, 410 when what it was made of is gone.
    */
-  async rerun(view: RunView, by: string): Promise<string> {
+  async rerun(view: RunView, by: string, from?: string): Promise<string> {
+    if (from !== undefined && view.stages?.some(({ name }) => name === from) !== true)
+      throw new HttpError(404, `the run had no stage ${from}`);
     if (!hasEnded(view)) throw new HttpError(409, `the run has not ended yet: ${view.state}`);
     const { store, folders } = this.#parts;
     const payload = (await store.payload(view.id)) ?? (await folders.payload(view.id));
     if (!payload) throw new HttpError(410, whyNoRerun(view));
     const { repo, forge, event, kind, ref, sha, release, commit, onlyIfCheckedOut } = view;
     const change = { kind, ref, sha, release, commit, onlyIfCheckedOut };
-    const [run] = await store.accept({ repo, forge, event, rerun: { of: view.id, by } }, [change], payload);
+    const [run] = await store.accept({ repo, forge, event, rerun: { of: view.id, by, from } }, [change], payload);
     return run?.id ?? "";
   }
 }

@@ -88,9 +88,9 @@ export async function openServer(settings: Settings, log: ServerLog) {
       });
     },
     cancel: (view, by) => runs.cancel(view, by),
-    rerun: async ({ id }, by) => {
+    rerun: async ({ id }, by, from) => {
       const view = runs.view(id);
-      return view ? await runs.rerun(view, by) : id;
+      return view ? await runs.rerun(view, by, from) : id;
     },
   };
   const page = await Page.open(state, source);

@@ -147,7 +147,7 @@ export class Page {
   private async act(visit: Visit): Promise<void> {
     const { request, response, url, viewer, settings } = visit;
     checkOrigin(request, settings.origin);
-    request.resume();
+    const form = new URLSearchParams((await readBody(request, { max: 8192 })).toString("utf8"));
     if (url.pathname === "/sign-out")
       return redirect(response, "/sign-in", { "set-cookie": await this.#access.signOut(visit) });
     const [, first, id = "", what, ...more] = url.pathname.split("/");
@@ -158,7 +158,7 @@ export class Page {
     this.#access.needSteer(visit);
     const by = viewer.name ?? "";
     if (what === "cancel") await this.#source.cancel(run, by);
-    redirect(response, `/runs/${what === "cancel" ? run.id : await this.#source.rerun(run, by)}`);
+    redirect(response, `/runs/${what === "cancel" ? run.id : await this.#source.rerun(run, by, form.get("from") || undefined)}`);
   }
 
   /** What somebody may see of all runs: made once for each change. */
@@ -239,6 +239,7 @@ export class Page {
   /** What is below /runs/ID: the run, its log, and what may be done with it. */
   private async run(visit: Visit, [id = "", what, ...more]: readonly string[]): Promise<void> {
     const { response, url, viewer } = visit;
+    const { searchParams: query } = url;
     const run = isRunId(id) ? this.#source.run(id) : undefined;
     if (!run || !this.#access.canSee(visit, run.repo)) {
       this.#access.needRight(visit);
@@ -248,7 +249,7 @@ export class Page {
     if (what === undefined) return await this.showRun(visit, run);
     if (what === "rerun" || what === "cancel") {
       this.#access.needSteer(visit);
-      return await this.show(visit, what === "rerun" ? "Run again" : "Cancel", question(run, what));
+      return await this.show(visit, what === "rerun" ? "Run again" : "Cancel", question(run, what, query.get("from")));
     }
     // a search may take its time, too
     this.#access.watch(visit, (eyes) => this.#access.canSee(eyes, run.repo));
@@ -256,7 +257,7 @@ export class Page {
     const gone = new AbortController();
     response.once("close", () => gone.abort());
     const by = viewer.right === undefined ? "strangers" : "known";
-    const answer = await this.#logs.answer(run, what, { query: url.searchParams, by, signal: gone.signal });
+    const answer = await this.#logs.answer(run, what, { query, by, signal: gone.signal });
     if (answer === undefined) throw new HttpError(404, "there is no such page");
     await send(visit, {
       text: `${JSON.stringify(answer)}\n`,

@@ -91,6 +91,7 @@ function summary({ run, superseded, behind, served, now }: Changing): Html {
     fact("Attempt", run.attempt > 1 && run.attempt),
     fact("Builder", run.builder),
     fact("Rerun of", rerun && html`${runLink(rerun.of)} <span class="soft">by ${rerun.by}</span>`),
+    fact("Started at", rerun?.from),
     fact("Cancelled by", run.cancelledBy),
     fact(run.state === "superseded" ? "Superseded by" : "Gave way to", by !== undefined && runLink(by)),
     superseded.length > 0 &&
@@ -112,9 +113,11 @@ export function commitLink({ sha = "", commit }: Run): Html {
 function actions(run: Run): Html | false {
   if (run.state === "superseded" && run.by !== undefined)
     return html`<p class="actions"><a class="button" href="/runs/${run.by}">The run that took its place</a></p>`;
-  const what = hasEnded(run) ? "rerun" : "cancel";
-  const words = what === "rerun" ? "Run again" : "Cancel";
-  return html`<p class="actions"><a class="button" href="/runs/${run.id}/${what}">${words}</a></p>`;
+  const button = (to: string, words: string) => html`<a class="button" href="/runs/${run.id}/${to}">${words}</a>\n`;
+  if (!hasEnded(run)) return html`<p class="actions">${button("cancel", "Cancel")}</p>`;
+  const failed = stagesToStartAt(run).find(({ result }) => result === "failed" || result === "timeout")?.name;
+  return html`<p class="actions">${button("rerun", "Run again")}
+${failed !== undefined && button(`rerun?from=${encodeURIComponent(failed)}`, `Run again from ${failed}`)}</p>`;
 }
 
 /** Since when it fails, and what came since. */
@@ -171,17 +174,26 @@ ${earlier && html`<a href="${earlier}">Earlier lines</a>`}${more && later}</nav>
 </section>`;
 }
 
-/** The question before a run is cancelled or run again. */
-export function question(run: Run, what: "rerun" | "cancel"): Html {
+/** The stages after the first at which a run that is run again may start. */
+function stagesToStartAt({ kind, stages = [] }: Run): readonly Stage[] {
+  return kind === "push" ? stages.slice(1).filter(({ name }) => !name.startsWith("then: ")) : [];
+}
+
+/** The question before a run is cancelled or run again; `from`: the stage that is chosen already. */
+export function question(run: Run, what: "rerun" | "cancel", from: string | null): Html {
   const also = `with its ${run.kind === "push" ? "on_success commands" : "publishing"} too.`;
   const isRerun = what === "rerun";
+  const stages = isRerun ? stagesToStartAt(run) : [];
+  const options = stages.map(({ name }) => html`<option${name === from && html` selected`}>${name}</option>`);
+  const choice = html`<p><label>Start at <select name="from"><option value="">the first stage</option>${options}
+</select></label></p>`;
   const ask = isRerun
     ? `Run this again? A new run of the same commit starts when its turn comes, ${also}`
     : "Cancel this run? What it has started is ended.";
   return html`<section class="notice"><h1>${isRerun ? "Run again" : "Cancel"}</h1><p>${ask}</p>
 <p><strong>${run.repo}</strong> <span class="ref">${shortRef(run.ref)}</span> ${pill(run.state)}
 <span class="soft">accepted ${fullTime(run.accepted)}</span></p>
-<form method="post" action="/runs/${run.id}/${what}"><button class="${isRerun ? "main" : "danger"}">
+<form method="post" action="/runs/${run.id}/${what}">${stages.length > 0 && choice}<button class="${isRerun ? "main" : "danger"}">
 ${isRerun ? "Run again" : "Cancel the run"}</button> <a class="button" href="/runs/${run.id}">Back</a></form>
 </section>`;
 }

@@ -60,7 +60,7 @@ export interface Run {
   readonly exit?: number | undefined;
   readonly interrupted?: readonly string[] | undefined;
   readonly stages?: readonly Stage[] | undefined;
-  readonly rerun?: { readonly of: string; readonly by: string } | undefined;
+  readonly rerun?: { readonly of: string; readonly by: string; readonly from?: string | undefined } | undefined;
   readonly cancelledBy?: string | undefined;
   readonly commit?:
     | {
@@ -109,8 +109,8 @@ export interface PageSource {
   ): Promise<void>;
   /** @throws {HttpError} when the run has ended. */
   cancel(run: Run, by: string): Promise<void>;
-  /** The new run's id. @throws {HttpError} when it cannot be run again. */
-  rerun(run: Run, by: string): Promise<string>;
+  /** The new run's id; `from`: the stage it starts at. @throws {HttpError} when it cannot be run again. */
+  rerun(run: Run, by: string, from?: string): Promise<string>;
 }
 
 /** Whether nothing more comes of a run in this state. */

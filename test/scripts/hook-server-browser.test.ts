@@ -94,6 +94,27 @@ unless("the whole way: sign in, push, watch the log live in two browsers, cancel
   await server.stop();
 });
 
+unless("a run that failed is run again from the stage that failed", async () => {
+  const server = await startPage({
+    job: `test -n "$HOOK_FROM" && { echo "from $HOOK_FROM"; exit; }; ${["pull", "pull:ok", "test", "test:failed"]
+      .map((each) => stage(...(each.split(":") as [string, string?])))
+      .join("; ")}; exit 1`,
+  });
+  const { body } = await server.push("me/site", sha(1));
+  await server.idle();
+  const page = await visit(server, `/runs/${body.run}`);
+  await page.click("text=Run again from test");
+  assert.is(await page.inputValue("select[name=from]"), "test");
+  await page.click("button:has-text('Run again')");
+  await page.waitForSelector("dt:has-text('Started at') + dd:has-text('test')");
+  await page.waitForSelector(".row >> text=from test");
+  assert.equal(page.faults, []);
+  await page.context().close();
+  await server.idle();
+  assert.is((await server.local(`/runs/${body.run}/rerun?from=tset`, "POST")).status, 404);
+  await server.stop();
+});
+
 testUnless(test, needsChromium ?? needsNats)(
   "of several builders each shows the runs of the others: live log, stages, cancel, run again",
   async () => {

@@ -80,6 +80,7 @@ function runVariables(run: Run, dir: string, payloadFile: string): Record<string
     HOOK_SHA: run.sha ?? "",
     HOOK_DELIVERY: run.delivery ?? "",
     HOOK_RUN: run.id,
+    ...(run.rerun?.from === undefined ? {} : { HOOK_FROM: run.rerun.from }),
     HOOK_PAYLOAD: payloadFile,
     ...(run.fence === undefined ? {} : { HOOK_FENCE: String(run.fence) }),
     ...(release

@@ -11,8 +11,8 @@ export interface Source {
   readonly forge: string;
   readonly event: string;
   readonly delivery?: string | undefined;
-  /** The run that was run again, and who asked for it. */
-  readonly rerun?: { readonly of: string; readonly by: string } | undefined;
+  /** The run that was run again, who asked for it, and the stage it starts at. */
+  readonly rerun?: { readonly of: string; readonly by: string; readonly from?: string | undefined } | undefined;
 }
 
 /** Who is still to be told of a run's end: its forge, people, the commands of the configuration. */

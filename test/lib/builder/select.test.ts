@@ -28,6 +28,7 @@ const table: [title: string, config: BuildConfig, wanted: Partial<StageFilter>, 
     "install, test: npm test, uploads",
   ],
   ["--from", own, { from: "test" }, "test: npm test, uploads"],
+  ["--from of a commit that is asked for", own, { from: "test", sha: "1".repeat(40) }, "pull, test: npm test, uploads"],
   ["--from with --skip", own, { from: "install", skip: ["uploads"] }, "install, test: npm test"],
   [
     "a command in a built-in stage's place",
