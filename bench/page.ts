@@ -121,7 +121,12 @@ async function overview(browser: Browser): Promise<void> {
   const server = await startIn(dir, port);
   const first = await fetchPage(port, "/");
   figure("overview over the wire", await weight(port, "/"), "kB", "<= 40");
-  figure("page of a run with a log of 200,000 lines over the wire", await weight(port, `/runs/${newest}`), "kB", "<= 15");
+  figure(
+    "page of a run with a log of 200,000 lines over the wire",
+    await weight(port, `/runs/${newest}`),
+    "kB",
+    "<= 15",
+  );
   const times: number[] = [];
   for (let n = 0; n < 7 * rounds; n++) {
     // each time something has changed

@@ -617,7 +617,7 @@ export function client({ ansi, counted, shortAge, shortDuration }: Shared): void
     document.title = fresh.title;
     const icon = "link[rel=icon]";
     find(icon)?.setAttribute("href", fresh.querySelector(icon)?.getAttribute("href") ?? "/page/icon.svg");
-    const parts = ["summary", "stagebar", "stages"];
+    const parts = ["summary", "stages"];
     const changed = parts.filter((id) => swap(document.getElementById(id), fresh.getElementById(id)));
     return changed.includes("stages");
   }

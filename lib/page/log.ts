@@ -55,8 +55,8 @@ export interface LogPart {
 export class Logs {
   readonly #source: PageSource;
   readonly #indexes = new Map<string, LogIndex>();
-  /** One search after the other: many at once in long logs hold up the server. Strangers wait for strangers alone. */
-  readonly #searches = { known: new Mutex(), strangers: new Mutex() };
+  /** One search after the other: many at once in long logs hold up the server. */
+  readonly #searches = new Mutex();
 
   constructor(source: PageSource) {
     this.#source = source;
@@ -114,7 +114,7 @@ export class Logs {
   async answer(
     run: Run,
     what: string | undefined,
-    { query, by, signal }: { query: URLSearchParams; by: "known" | "strangers"; signal: AbortSignal },
+    { query, signal }: { query: URLSearchParams; signal: AbortSignal },
   ): Promise<object | undefined> {
     if (what !== "lines" && what !== "search") return undefined;
     const index = this.indexOf(run);
@@ -132,7 +132,7 @@ export class Logs {
     const text = plain((query.get("q") ?? "").slice(0, 200));
     if (text === "") return { lines: [], count: 0 };
     const fits = (line: string) => plain(clean.withoutEscapes(line)).includes(text);
-    return await this.#searches[by].run(() => index.find(fits, { most: maxMatches, mask, signal }));
+    return await this.#searches.run(() => index.find(fits, { most: maxMatches, mask, signal }));
   }
 
   private async folds({ stages = [] }: Run, index: LogIndex): Promise<Fold[]> {

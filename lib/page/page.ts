@@ -158,7 +158,10 @@ export class Page {
     this.#access.needSteer(visit);
     const by = viewer.name ?? "";
     if (what === "cancel") await this.#source.cancel(run, by);
-    redirect(response, `/runs/${what === "cancel" ? run.id : await this.#source.rerun(run, by, form.get("from") || undefined)}`);
+    redirect(
+      response,
+      `/runs/${what === "cancel" ? run.id : await this.#source.rerun(run, by, form.get("from") || undefined)}`,
+    );
   }
 
   /** What somebody may see of all runs: made once for each change. */
@@ -173,10 +176,8 @@ export class Page {
       this.#source.runs(),
     );
     // when something happens in other repos is not for strangers to know
-    const runs = overview.repos.flatMap((repo) => repo.runs.map(({ id, state }) => `${id} ${state}`));
-    const revision = isStranger
-      ? createHash("sha256").update(runs.sort().join("\n")).digest("hex")
-      : this.#source.revision();
+    const runs = overview.repos.flatMap((repo) => repo.runs.map(({ id, state, reason }) => `${id} ${state} ${reason}`));
+    const revision = createHash("sha256").update(runs.sort().join("\n")).digest("base64url");
     const made = { from, overview, revision };
     this.#made.set(isStranger, made);
     return made;
@@ -238,8 +239,8 @@ export class Page {
 
   /** What is below /runs/ID: the run, its log, and what may be done with it. */
   private async run(visit: Visit, [id = "", what, ...more]: readonly string[]): Promise<void> {
-    const { response, url, viewer } = visit;
-    const { searchParams: query } = url;
+    const { response } = visit;
+    const { searchParams: query } = visit.url;
     const run = isRunId(id) ? this.#source.run(id) : undefined;
     if (!run || !this.#access.canSee(visit, run.repo)) {
       this.#access.needRight(visit);
@@ -256,8 +257,7 @@ export class Page {
     if (what === "log") return await this.log(visit, run);
     const gone = new AbortController();
     response.once("close", () => gone.abort());
-    const by = viewer.right === undefined ? "strangers" : "known";
-    const answer = await this.#logs.answer(run, what, { query, by, signal: gone.signal });
+    const answer = await this.#logs.answer(run, what, { query, signal: gone.signal });
     if (answer === undefined) throw new HttpError(404, "there is no such page");
     await send(visit, {
       text: `${JSON.stringify(answer)}\n`,

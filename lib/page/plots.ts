@@ -1,6 +1,6 @@
 import { shortRef } from "../core/names.ts";
 import { html, type Html } from "./html.ts";
-import { hasResult, type Run, type Stage } from "./source.ts";
+import { hasResult, type Run } from "./source.ts";
 import { fullTime, shortDuration } from "./times.ts";
 
 /** Bars, plots and badges as SVG: sizes are attributes, colours are classes: no style stands in the page. */
@@ -36,7 +36,7 @@ function barsLabel(runs: readonly Run[]): string {
   return `${which}: ${parts.join(", ")}`;
 }
 
-const plot = { width: 860, height: 150, left: 52, top: 8, bottom: 4 };
+const plot = { width: 860, height: 150, left: 58, top: 8, bottom: 4 };
 
 /** The last runs as bars of their stages, each leading to its run; and how many of a month's were good. */
 export function runsPlot(runs: readonly Run[], now: number): Html | undefined {
@@ -50,12 +50,12 @@ export function runsPlot(runs: readonly Run[], now: number): Html | undefined {
   const sorted = shown.map(({ seconds = 0 }) => seconds).sort((a, b) => a - b);
   // one that took far longer than most would press these flat: it is cut, and marked
   const most = sorted[Math.floor(sorted.length * 0.9)] ?? 0;
-  const max = niceMax(Math.min(sorted.at(-1) ?? 0, most * 2));
+  const max = Math.max(1, Math.min(sorted.at(-1) ?? 0, most * 2));
   const wide = Math.min(24, (width - left) / shown.length);
   const ticks = [0, 0.5, 1].map((part) => {
     const at = round(top + tall * (1 - part));
     return html`<path class="grid" d="M${left} ${at}H${width}"/>
-<text x="${left - 6}" y="${at + 4}" text-anchor="end">${axisDuration(max * part)}</text>`;
+<text x="${left - 6}" y="${at + 4}" text-anchor="end">${shortDuration(max * part)}</text>`;
   });
   // the table of runs has the same links for the keyboard
   const bar = (run: Run, index: number) => {
@@ -114,43 +114,8 @@ ${[...paths].map(([state, d]) => html`<path class="${state}" d="${d}"/>`)}</svg>
 <figcaption><a href="/runs?since=2d">${words}</a></figcaption></figure>`;
 }
 
-/** A duration beside an axis, where there is little room: `0 s`, `2.5 m`, `1 h`. */
-function axisDuration(seconds: number): string {
-  const [unit, size] = seconds < 60 ? ["s", 1] : seconds < 3600 ? ["m", 60] : ["h", 3600];
-  return `${round(seconds / Number(size))} ${unit}`;
-}
-
-function niceMax(value: number): number {
-  const steps = [1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14_400, 28_800];
-  return steps.find((step) => step >= value) ?? value;
-}
-
 function round(value: number): number {
   return Math.round(value * 10) / 10;
-}
-
-/** A run's stages side by side, each as wide as it took. */
-export function stageBar(stages: readonly Stage[], now: number): Html | undefined {
-  if (stages.length === 0) return undefined;
-  const width = 1000;
-  const starts = stages.map(({ started }) => Date.parse(started));
-  const begin = Math.min(...starts);
-  // the newest may have begun after `now`, which is not always of this second
-  const end = Math.max(now, Math.max(...starts) + 1000);
-  const endOf = ({ started, seconds }: Stage) => (seconds === undefined ? end : Date.parse(started) + seconds * 1000);
-  const span = Math.max(1, ...stages.map((stage) => endOf(stage) - begin));
-  const pieces = stages.map((stage) => {
-    const x = round((width * (Date.parse(stage.started) - begin)) / span);
-    const wide = Math.max(2, round((width * (endOf(stage) - Date.parse(stage.started))) / span));
-    const seconds = (endOf(stage) - Date.parse(stage.started)) / 1000;
-    const result = stage.result ?? "running";
-    const what = `${stage.name}: ${result}, ${shortDuration(Math.max(0, seconds))}`;
-    const wider = Math.max(1, wide - 1.5);
-    const title = html`<title>${what}</title>`;
-    return html`<rect class="${result}" x="${x}" y="0" width="${wider}" height="14" rx="2">${title}</rect>`;
-  });
-  return html`<svg class="stagebar" viewBox="0 0 ${width} 14" preserveAspectRatio="none" aria-hidden="true">
-${pieces}</svg>`;
 }
 
 /** A badge of a repo's last run that has ended, as SVG. The words are ours alone: nothing of a request stands in it. */

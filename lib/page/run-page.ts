@@ -4,7 +4,6 @@ import { html, type Html, type Value } from "./html.ts";
 import { iconLink, pageTitle, pill, table } from "./layout.ts";
 import { type LogPart, partSize } from "./log.ts";
 import { repoPath } from "./overview.ts";
-import { stageBar } from "./plots.ts";
 import { hasEnded, isUnderWay, type Run, type Stage } from "./source.ts";
 import { ago, clock, counted, fullTime, shortDuration } from "./times.ts";
 
@@ -133,13 +132,12 @@ function sinceGood(run: Run, good: Run, since: readonly Run[], now: number): Htm
 <span class="title">${good.commit?.title}</span> ${pill("succeeded")}</li>${rows}</ul></details>`;
 }
 
-/** The stages, as a bar and as a table; of a run that failed beside the last good one's. */
+/** The stages; of a run that failed beside the last good one's. */
 function stagesPart({ stages = [] }: Run, now: number, good: Run | undefined): Html {
-  if (stages.length === 0) return html`<div id="stagebar"></div><div id="stages"></div>`;
+  if (stages.length === 0) return html`<div id="stages"></div>`;
   const rows = stages.map((stage) => stageRow(stage, now, good));
   const columns = ["Stage", "Result", "Took", "Why"];
-  return html`<div id="stagebar">${stageBar(stages, now)}</div>
-<div id="stages">${table("stages", { caption: "Stages", columns, rows })}</div>`;
+  return html`<div id="stages">${table("stages", { caption: "Stages", columns, rows })}</div>`;
 }
 
 function stageRow(stage: Stage, now: number, good: Run | undefined): Html {
@@ -193,7 +191,8 @@ export function question(run: Run, what: "rerun" | "cancel", from: string | null
   return html`<section class="notice"><h1>${isRerun ? "Run again" : "Cancel"}</h1><p>${ask}</p>
 <p><strong>${run.repo}</strong> <span class="ref">${shortRef(run.ref)}</span> ${pill(run.state)}
 <span class="soft">accepted ${fullTime(run.accepted)}</span></p>
-<form method="post" action="/runs/${run.id}/${what}">${stages.length > 0 && choice}<button class="${isRerun ? "main" : "danger"}">
+<form method="post" action="/runs/${run.id}/${what}">${stages.length > 0 && choice}
+<button class="${isRerun ? "main" : "danger"}">
 ${isRerun ? "Run again" : "Cancel the run"}</button> <a class="button" href="/runs/${run.id}">Back</a></form>
 </section>`;
 }

@@ -136,7 +136,6 @@ section>h2+.sum{margin:2px 0 8px}
 .reason.failed{background:var(--bad-bg);color:var(--bad)}
 .bad{color:var(--bad)}
 .actions{margin:0 0 14px}
-.stagebar{display:block;width:100%;height:14px;margin-bottom:6px;border-radius:3px}
 .stages{width:auto;min-width:min(100%,28em);margin-bottom:16px}
 .stages th,.stages td{padding:3px 18px 3px 0;border:0}
 .stages th{font-weight:500}

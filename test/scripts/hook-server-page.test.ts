@@ -417,26 +417,6 @@ test("text is compressed, what a browser has already is not sent again, and no t
   assert.match(name.text, 'value="x<9b>31m"'.replace("<9b>", "&lt;9b&gt;"));
 });
 
-test("strangers who search long logs, however many, do not hold up the search of those who have signed in", async () => {
-  const job = "seq 1 300000";
-  const server = await startHooks(await pageYard({ status: ", public: true", job }));
-  const { body } = await server.push("me/site", sha(1));
-  await server.idle();
-  const cookie = await signIn(server);
-  const path = `/runs/${body.run}/search?q=299999`;
-  let answered = 0;
-  const strangers = Array.from({ length: 12 }, async () => {
-    const { status } = await http(server, path);
-    answered += 1;
-    return status;
-  });
-  await Promise.race(strangers);
-  assert.equal((await get(server, path, cookie)).body, { lines: [299_998], count: 1 });
-  assert.ok(answered < strangers.length, "strangers still wait");
-  for (const status of await Promise.all(strangers)) assert.is(status, 200);
-  await server.stop();
-});
-
 test("no place in a live log that is asked for gives a part of a secret", async () => {
   const server = await startHooks(
     await pageYard({
