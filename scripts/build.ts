@@ -1,9 +1,11 @@
+import process from "node:process";
 import { readBuildConfig, type StageChoice } from "../lib/builder/config.ts";
 import { lastBuildOf, openFolder, readStages, stagesOf } from "../lib/builder/folder.ts";
 import {
   asksForWork,
   beginInstall,
   findManager,
+  installToCopy,
   isInstalled,
   managerSettings,
   packageManager,
@@ -27,12 +29,14 @@ import {
   stashLocalChanges,
   trackedLog,
 } from "../lib/builder/pull.ts";
+import { watchFiles } from "../lib/builder/watch.ts";
 import { noteOfNothing } from "../lib/builder/nothing.ts";
 import { readBuildTargets, tellBuild, testBuildTargets } from "../lib/builder/tell.ts";
 import { defineCommand, type Live, runScript } from "../lib/cli/command.ts";
+import { cleanLine } from "../lib/core/clean.ts";
 import { Failure, UsageError } from "../lib/core/errors.ts";
 import { shortRef, shortSha } from "../lib/core/names.ts";
-import type { ProcessPromise } from "../lib/exec/exec.ts";
+import { $, cleanEnvironment, type ProcessPromise, searchPath } from "../lib/exec/exec.ts";
 import { findScript } from "../lib/exec/scripts.ts";
 import { existsAny } from "../lib/files/files.ts";
 import { excludeFromGit } from "../lib/git/checkout.ts";
@@ -64,6 +68,7 @@ Flags
   --wait         wait if another build of DIR is in progress, instead of exit 3
   --check        check build.yml, the files of the stages and what they need; run nothing
   --dry-run      show what each stage would do; fetch and run nothing
+  --watch        build without a pull, and again whenever a file changes that git does not ignore, until Ctrl-C
   --notify-test  send a sample to each target in ~/.config/boatyard/notify.yml; build nothing
 
 Environment
@@ -86,6 +91,23 @@ DIR/build.yml names other stages, commands, env and timeout: see docs/build.md.
     const folder = await openFolder(args[0] ?? ".");
     const { dir, checkout, state } = folder;
     const { ref, sha: asked, force, check } = flags;
+    if (flags.watch) {
+      if (!checkout) throw new UsageError(`${dir} is not a git checkout: --watch asks git which files are sources`);
+      await readStages(folder, flags, { strict: true });
+      const self = await findScript("build");
+      const chosen = ["only", "from"] as const;
+      const words = chosen.flatMap((name) => (flags[name]?.length ? [`--${name}`, String(flags[name])] : []));
+      if (flags.only.length === 0) words.push("--skip", ["pull", ...flags.skip].join(","));
+      if (force) words.push("--force");
+      if (terminal.quiet) words.push("--quiet");
+      if (terminal.json) words.push("--json");
+      const env = cleanEnvironment({ ...process.env, PATH: searchPath() });
+      for await (const [first, ...others] of watchFiles(dir, signal)) {
+        if (first !== undefined)
+          terminal.note(`${cleanLine(first)}${others.length > 0 ? ` and ${others.length} more` : ""} changed`);
+        await $({ stdio: "inherit", env, signal, nothrow: true })`${self} ${dir} ${words}`;
+      }
+    }
     let sha = asked;
     let head: Head | undefined;
     /** The commit at which there is nothing to do. */
@@ -177,6 +199,14 @@ DIR/build.yml names other stages, commands, env and timeout: see docs/build.md.
         await s.plan(manager.title, () => findManager(manager, s.env));
         const program = await findManager(manager, s.env);
         const shell = s.$({ env: { ...s.env, ...managerSettings } });
+        const git = gitIn(dir, { nothrow: true });
+        const trees = checkout && !force ? (await git`git worktree list --porcelain -z`).stdout : "";
+        const copies = await installToCopy(place, manager, /^worktree ([^\0]+)/.exec(trees)?.[1] ?? "");
+        for (const [from, to] of copies) await shell`cp -a --reflink=auto -- ${from} ${to}`;
+        if (copies.length > 0) {
+          await rememberInstall(place, manager);
+          return "copied from the checkout: nothing changed";
+        }
         await refuseOtherYarn(shell, program, manager);
         await beginInstall(place, manager, { force });
         s.say(`$ ${manager.title}`);

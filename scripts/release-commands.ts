@@ -4,7 +4,7 @@ import { formatSize } from "../lib/core/units.ts";
 import { list, refresh, withdraw } from "../lib/release/current.ts";
 import { defaultOut, readVersion } from "../lib/release/folder.ts";
 import { changeKeys, listKeys } from "../lib/release/keys.ts";
-import { pack } from "../lib/release/pack.ts";
+import { checkPack, pack } from "../lib/release/pack.ts";
 import { endOf, keygen, openSigners, type Signer } from "../lib/release/signer.ts";
 import { verifyFolder } from "../lib/release/verify.ts";
 
@@ -250,6 +250,7 @@ ${keyFlags}
   --name TEXT        what people call the release
 ${expires}
   --keep N           leave that many older archives (default: all)
+  --check            check names, version, keys and the web folder; pack nothing
 
 Environment
   SOURCE_DATE_EPOCH  the time of every file in the archive, in seconds
@@ -266,6 +267,11 @@ Exit codes
   async run({ flags, terminal, signal }) {
     const { app, version, platform, from, name, keep } = flags;
     if (app === undefined || version === undefined) throw new UsageError("which one? give --app and --version");
+    if (flags.check) {
+      await checkPack({ app, version, platform, name, out: flags.out }, await signers({ flags, terminal }));
+      if (!terminal.quiet) terminal.print(`${app} ${version} can be packed into ${flags.out}`);
+      return terminal.printJson({ app, version, out: flags.out });
+    }
     const progress = terminal.progress({ label: "packing", unit: "bytes" });
     const packed = await pack(
       {

@@ -20,7 +20,7 @@ import {
 } from "../lib/release/tag.ts";
 import { askToken } from "../lib/run/lease.ts";
 import { runJson, runTable } from "../lib/run/report.ts";
-import { openRun, type RunPlace } from "../lib/run/run.ts";
+import { openRun, type RunPlace, type StageContext } from "../lib/run/run.ts";
 import {
   keygenCommand,
   keysCommand,
@@ -81,11 +81,20 @@ Exit codes
     if (!isSafeRef(tag)) throw new UsageError(`--tag: "${tag}" is not the name of a tag`);
     const checkout = await findCheckout(resolve(dir));
     if (!checkout) throw new UsageError(`${resolve(dir)} is not a git checkout; clone the repository there`);
-    const build = await findScript("build");
+    const [build, release] = [await findScript("build"), await findScript("release")];
     const webFolder = join(checkout.dir, defaultOut);
     let sha: string | undefined;
 
     const place: RunPlace = { dir: checkout.dir };
+    const isPrerelease = process.env["RELEASE_PRERELEASE"] === "true";
+    const pack = async (s: StageContext, flags: readonly string[] = []) => {
+      const { app, version, name } = await packNames(tree.dir, checkout.dir, tag, process.env["RELEASE_NAME"]);
+      const called = name === undefined ? [] : ["--name", name];
+      // the worktree goes with the release, the web folder stays: other platforms and older versions stand in it
+      await s.$`${release} pack --app ${app} --version ${version} --out ${webFolder} ${called} ${flags}`;
+      return `${app} ${version}`;
+    };
+
     const run = await openRun(() => `release ${tag}`, place, { wait, signal, terminal });
     await excludeFromGit(checkout, ["/logs.txt", "/logs.txt.*"]);
     await run.begin({ event: "release", ref: `tag ${tag}`, sha: named });
@@ -121,6 +130,8 @@ Exit codes
       if (lfs && remote) await inTree({ onLine: s.say })`git lfs pull ${remote}`;
       await updateSubmodules({ dir: tree.dir, git: inTree, say: s.say });
       run.use({ env: releaseVariables(tag, sha) });
+      // what would be wrong after the build is found before it
+      if (!(await existsAny(tree.dir, ["release.sh"])) && !isPrerelease) await pack(s, ["--check"]);
       return `${tag} at ${shortSha(sha)}`;
     });
 
@@ -142,17 +153,11 @@ Exit codes
         await askToken();
         await s.$`${mode & 0o100 ? [file] : ["/bin/sh", file]}`;
       });
-    else if (process.env["RELEASE_PRERELEASE"] === "true")
-      await run.stage("pack", async () => "a prerelease: built, not published");
+    else if (isPrerelease) await run.stage("pack", async () => "a prerelease: built, not published");
     else {
       await run.stage("pack", async (s) => {
-        const release = await findScript("release");
-        const { app, version, name } = await packNames(tree.dir, checkout.dir, tag, s.env["RELEASE_NAME"]);
         await excludeFromGit(checkout, [`/${defaultOut}/`]);
-        const called = name === undefined ? [] : ["--name", name];
-        // the worktree goes with the release, the web folder stays: other platforms and older versions stand in it
-        await s.$`${release} pack --app ${app} --version ${version} --out ${webFolder} ${called}`;
-        return `${app} ${version}`;
+        return await pack(s);
       });
       if (await existsAny(tree.dir, ["uploads.yml"]))
         await run.stage("uploads", async (s) => {

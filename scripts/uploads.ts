@@ -53,7 +53,7 @@ Operands
 
 Flags
   --to NAME,…    only these targets of uploads.yml
-  --check        check uploads.yml and the programs and keys that it needs; nothing is asked or sent
+  --check        check uploads.yml, the programs and keys that it needs, and that each target answers; send nothing
   -n, --dry-run  list what would be sent, replaced and deleted
   --delete       at the end remove from the targets what is no longer in the folder
   --retries N=6  retries after a broken connection, throttling or a server error
@@ -80,24 +80,22 @@ Exit codes
   },
   async run({ flags, args, terminal, signal }) {
     const dir = resolve(args[0] ?? ".");
-    const { "dry-run": dryRun, retries } = flags;
+    const { check } = flags;
+    const dryRun = flags["dry-run"] || check;
+    const retries = check ? 0 : flags.retries;
     // before the lock, whose file would be made in a folder that is not a checkout at all
     const config = await readUploadsConfig(resolve(flags.config ?? join(dir, "uploads.yml")), dir);
     const targets = chooseTargets(config.targets, flags);
-    if (flags.check) {
-      await checkTargets(targets);
-      for (const { name, kind } of targets) terminal.printJson({ target: name, kind });
-      const rows = targets.map(({ name, kind }) => [name, kind]);
-      for (const line of terminal.table(rows, { header: ["target", "kind"] })) terminal.print(line);
-      return 0;
-    }
-
-    if (!(await exists(dir))) throw new UsageError(`there is no folder ${dir}; name a checkout`);
-    await acquireLock(join(stateFolderOf(dir), "lock"), { what: "uploads", signal });
-    const state = await openState(dir);
-    const root = config.from;
-    const files = scanFolder(root);
-    refuseEmptyFolder(targets, files.length, root);
+    if (check) await checkTargets(targets);
+    else if (!(await exists(dir))) throw new UsageError(`there is no folder ${dir}; name a checkout`);
+    // a check publishes nothing to each target, and leaves nothing in the checkout
+    const own = check ? await mkdtemp(join(tmpdir(), "uploads-")) : dir;
+    if (check) atEnd(() => rm(own, { recursive: true, force: true }));
+    await acquireLock(join(stateFolderOf(own), "lock"), { what: "uploads", signal });
+    const state = await openState(own);
+    const root = check ? own : config.from;
+    const files = check ? [] : scanFolder(root);
+    if (!check) refuseEmptyFolder(targets, files.length, root);
     const typeOf = await contentTypes();
     /** Before each step that others see: where several builders share the repo, it must still be ours. */
     const mayPublish = async () => (dryRun ? undefined : await askToken());
@@ -229,7 +227,8 @@ Exit codes
         outcome.problems.push(messageOf(error));
       }
       const result = resultOf(target, outcome, (performance.now() - started) / 1000);
-      terminal.printJson(resultJson(result, dryRun));
+      const { kind, ok, problems } = result;
+      terminal.printJson(check ? { target: target.name, kind, ok, problems } : resultJson(result, dryRun));
       return result;
     }
 
@@ -239,6 +238,13 @@ Exit codes
     atEnd(async () => void (await ended));
     const results = (await ended).flatMap((each) => (each.status === "fulfilled" ? [each.value] : []));
     progress.end();
+    if (check) {
+      const rows = results.map(({ target, kind, ok }) => [target, kind, ok ? "ok" : "failed"]);
+      for (const line of terminal.table(rows, { header: ["target", "kind", "check"] })) terminal.print(line);
+      for (const line of results.flatMap(problemLines)) terminal.warn(line);
+      await Promise.all(work);
+      return results.every(({ ok }) => ok) ? 0 : 2;
+    }
     await state.save(files);
     for (const line of resultLines(results, dryRun, terminal)) terminal.print(line);
     for (const line of results.flatMap(problemLines)) terminal.warn(line);

@@ -39,7 +39,7 @@ const shared: Record<string, readonly string[]> = {
 /** The stages, each with what scripts/ calls of it. */
 const stages: Record<string, readonly string[]> = {
   apps: ["app", "app-file", "env-file", "packets", "plan", "release", "remote", "server"],
-  builder: ["config", "folder", "install", "litpro", "nothing", "pull", "tell"],
+  builder: ["config", "folder", "install", "litpro", "nothing", "pull", "tell", "watch"],
   downloads: ["fetcher", "lists", "manifest", "paths", "plan", "pool", "progress", "record"],
   fleet: [
     ...["master/master", "master/desired-state", "master/messages", "master/rollout", "master/status"],

@@ -6,6 +6,7 @@ import { Failure, ifMissing } from "../core/errors.ts";
 import { commandFailure, type ProcessOutput, type Shell } from "../exec/exec.ts";
 import { findInFolders } from "../exec/scripts.ts";
 import { exists, readIfThere, writeAtomic } from "../files/files.ts";
+import { stateFolder } from "../git/checkout.ts";
 
 /** Who installs a repo's packages (package-manager-detector), and whether anything changed. */
 
@@ -180,6 +181,26 @@ export async function beginInstall(
   await rm(record, { force: true });
   if (name === "npm" || !lock || (!isBroken && !force)) return;
   for (const path of await installedIn(dir)) await rm(path, { recursive: true, force: true });
+}
+
+/**
+ * What is installed in another worktree of the repo, when an install here would make the same: what to copy, from where
+ * to where. Managers that link to a store of their own are as fast by themselves.
+ * @param first the other worktree.
+ */
+export async function installToCopy(
+  { dir, state, env }: { dir: string; state: string; env: Env },
+  manager: PackageManager,
+  first: string,
+): Promise<[from: string, to: string][]> {
+  if ((manager.name !== "npm" && manager.yarn !== 1) || first === "" || first === dir) return [];
+  const from = { dir: first, state: await stateFolder(first), env };
+  if ((await exists(join(dir, "node_modules"))) || (await exists(recordIn(state)))) return [];
+  if ((await readJson(recordIn(from.state)))?.inputs !== (await inputs(dir, env, manager))) return [];
+  if (!(await isInstalled(from, manager))) return [];
+  const there = [];
+  for (const path of await installedIn(first)) if (await exists(path)) there.push(path);
+  return there.map((path) => [path, join(dir, path.slice(first.length + 1))]);
 }
 
 /** The install is done. Without a lock file the manager has written one by now. */

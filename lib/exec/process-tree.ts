@@ -126,6 +126,17 @@ function carries(pid: number, cookie: string): boolean {
   );
 }
 
+/** What this process has started and is still there, by parent: `PID command line`. Its texts come from outside. */
+export function descendants(): string[] {
+  const all = allProcesses().filter(isLive);
+  const found = [process.pid];
+  for (const pid of found) for (const stat of all) if (stat.parent === pid) found.push(stat.pid);
+  return found.slice(1).map((pid) => {
+    const words = (readProc(`/proc/${pid}/cmdline`) ?? "").split("\0").join(" ").trim();
+    return `${pid} ${words || "(ended)"}`;
+  });
+}
+
 /**
  * End a tree: TERM to all, then KILL to what still lives after `grace` milliseconds, until none is left.
  * @returns how many processes had to be killed.

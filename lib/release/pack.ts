@@ -81,9 +81,7 @@ export async function pack(options: PackOptions, signers: readonly Signer[]): Pr
   return await withLock(out, async () => {
     await removeStaleTemporaries(out);
     const before = await readVersion(out, signers);
-    if (before?.app !== undefined && before.app !== app)
-      throw new UsageError(`${join(out, "VERSION")} is for the app ${before.app}, not ${app}; choose another --out`);
-    checkSigners(before, signers);
+    checkFolder(before, { app, out }, signers);
     await askToken();
     const entries = withLaunchFile(listed, app);
     const file = archiveName(app, packed, platform);
@@ -102,7 +100,35 @@ export async function pack(options: PackOptions, signers: readonly Signer[]): Pr
   });
 }
 
-function checkNames({ app, version, platform, name }: PackOptions): void {
+/**
+ * What of `pack` can be known before anything is built: names, keys, and whose web folder it is.
+ * @throws as `pack` does.
+ */
+export async function checkPack(
+  options: Pick<PackOptions, "app" | "version" | "platform" | "name" | "out">,
+  signers: readonly Signer[],
+): Promise<void> {
+  checkNames(options);
+  const { app, out = defaultOut } = options;
+  checkFolder(await readVersion(out, signers), { app, out }, signers);
+}
+
+function checkFolder(
+  before: VersionFile | undefined,
+  { app, out }: { app: string; out: string },
+  signers: readonly Signer[],
+): void {
+  if (before?.app !== undefined && before.app !== app)
+    throw new UsageError(`${join(out, "VERSION")} is for the app ${before.app}, not ${app}; choose another --out`);
+  checkSigners(before, signers);
+}
+
+function checkNames({
+  app,
+  version,
+  platform,
+  name,
+}: Pick<PackOptions, "app" | "version" | "platform" | "name">): void {
   if (!isAppName(app)) throw new UsageError(`--app "${app}": a name is letters, digits and . _ + -`);
   if (!isVersion(version)) throw new UsageError(`--version "${version}": a version is dotted hexadecimal, as 1.23.42b`);
   // by any other name the archive would be taken for that of another app

@@ -1,6 +1,6 @@
 import process from "node:process";
 import { atEnd } from "../core/at-exit.ts";
-import { cleanText } from "../core/clean.ts";
+import { cleanLine, cleanText } from "../core/clean.ts";
 import { exitCodeOf, messageOf } from "../core/errors.ts";
 import { isRunId, newRunId } from "../core/id.ts";
 import { createMask, type Mask } from "../core/mask.ts";
@@ -8,6 +8,7 @@ import type { Terminal } from "../core/terminal.ts";
 import { formatDuration } from "../core/units.ts";
 import { join } from "node:path";
 import { $, accountVariables, cleanEnvironment, commandFailure, ProcessOutput, type Shell } from "../exec/exec.ts";
+import { descendants } from "../exec/process-tree.ts";
 import { acquireLock, type Lock } from "../files/lock.ts";
 import { buildLockOf } from "../git/checkout.ts";
 import { formatMark, type Mark, markStage, type Result, type StartMark } from "../log/format.ts";
@@ -267,7 +268,13 @@ export class Run {
     const limit = Math.min(timeout, runStarted + (this.#timeout?.run ?? Number.POSITIVE_INFINITY) - started);
     const abort = new AbortController();
     const timer = Number.isFinite(limit)
-      ? setTimeout(() => abort.abort(new Error("time limit")), Math.min(Math.max(0, limit), 2 ** 31 - 1))
+      ? setTimeout(
+          () => {
+            for (const each of descendants()) this.line(name, `still running: ${cleanLine(each).slice(0, 200)}`);
+            abort.abort(new Error("time limit"));
+          },
+          Math.min(Math.max(0, limit), 2 ** 31 - 1),
+        )
       : undefined;
     const onEnd = () => abort.abort(signal.reason);
     signal.addEventListener("abort", onEnd);

@@ -37,6 +37,8 @@ export function rsyncOptions({ address, ssh }: RsyncTarget, shared: readonly str
     ...(dryRun ? ["--dry-run"] : []),
     // names as they are, one a line; %i says what happened (rsync(1), --itemize-changes)
     ...["--8-bit-output", "--out-format=%i %n", "--timeout=120"],
+    // a folder that is not there yet, and those above it that we may make
+    "--mkpath",
     // arguments reach the other side as they are, not through its shell
     "--protect-args",
     ...(address.login === undefined ? [] : ["--rsh", sshForRsync(ssh, shared)]),
@@ -101,7 +103,7 @@ export function explainRsync(
   if (code === 23 && /Permission denied/.test(stderr))
     return new Failure(`${host} does not let us write to ${address.path}; fix its owner or mode: ${last}`);
   if (code === 11 || code === 3)
-    return new Failure(`${host}: cannot write to ${address.path}; does its parent exist? ${last}`);
+    return new Failure(`${host}: cannot write to ${address.path}; correct the path, or its owner: ${last}`);
   if (code === 24) return new Failure(`files vanished while they were sent; run this again`);
   if (code === 255 || code === 10 || code === 12 || code === 30 || code === 35)
     return new TryAgain(`the connection to ${host} failed or broke off (${code}): ${last}`);

@@ -42,7 +42,7 @@ export function refuseEmptyFolder(targets: readonly Target[], count: number, fro
 }
 
 /**
- * Look for the programs and keys that targets need; nothing is asked or sent.
+ * Look for the programs and keys that targets need.
  * @throws {UsageError} for all that is missing.
  */
 export async function checkTargets(targets: readonly Target[]): Promise<void> {

@@ -42,8 +42,10 @@ cp -r "$2/dist" "$2/templates" "$2/hooks" root/clone
 rm -f usr/local/bin/node; touch usr/local/bin/node; mount --bind "$3" usr/local/bin/node
 for each in systemctl npm; do rm -f usr/local/bin/$each; done
 printf '#!/bin/sh\\n' >usr/local/bin/npm
+# there is no systemd to make scopes: a run is a plain child
+printf '#!/bin/sh\\nexit 1\\n' >usr/local/bin/systemd-run
 cat >usr/local/bin/systemctl
-chmod 755 usr/local/bin/npm usr/local/bin/systemctl
+chmod 755 usr/local/bin/npm usr/local/bin/systemctl usr/local/bin/systemd-run
 ip link set lo up
 hostname master
 mkdir -p mnt

@@ -5,7 +5,7 @@ import process from "node:process";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { buildHere } from "../helpers/build.ts";
-import { type Files, writeFiles } from "../helpers/repos.ts";
+import { type Files, git, writeFiles } from "../helpers/repos.ts";
 import { runCommand } from "../helpers/run.ts";
 import { tempDir } from "../helpers/tmp.ts";
 
@@ -51,6 +51,23 @@ test("with a lock file it is npm ci, and nothing when nothing changed", async ()
   await rm(join(dir, "node_modules"), { recursive: true });
   assert.match(await install(dir), /npm ci/);
   assert.is(await readFile(join(dir, "node_modules/dep/index.js"), "utf8"), "module.exports = 1;\n");
+});
+
+test("a worktree copies what is installed in the checkout when nothing differs, else it installs", async () => {
+  const dir = await site({ ".gitignore": "node_modules\nlogs.txt\n" });
+  await npm(dir, "install", "--package-lock-only");
+  await git(dir, "init", "-q");
+  await git(dir, "add", "-A");
+  await git(dir, "commit", "-qm", "First");
+  await install(dir);
+  await writeFile(join(dir, "node_modules/dep/mark"), "");
+  const tree = join(tempDir(), "tree");
+  await git(dir, "worktree", "add", "-q", "--detach", tree);
+  assert.match(await install(tree), /install +ok .*copied from the checkout/);
+  assert.is(await readFile(join(tree, "node_modules/dep/mark"), "utf8"), "");
+  assert.match(await install(tree), unchanged);
+  await writeFile(join(tree, ".npmrc"), "fund=false\n");
+  assert.match(await install(tree), /install +ok .*npm ci/);
 });
 
 test("--dry-run looks at an install with the variables of build.yml, as the build does", async () => {

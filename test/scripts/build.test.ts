@@ -178,11 +178,12 @@ test("--dry-run shows the plan and touches nothing", async () => {
 
 test("--check reads all that a build reads, by the scripts themselves, and runs nothing", async () => {
   const dir = tempDir();
+  const { bare } = await makeRepo();
   await writeFiles(dir, {
     "build.yml": "stages: [downloads, install, litpro, test, uploads]\ncommands: { test: touch ran }\n",
     "manifest.txt": "https://127.0.0.1:1/a.bin a.bin\n",
     "package.json": '{ "dependencies": { "ms": "2" }, "scripts": { "preinstall": "touch ran" } }\n',
-    "uploads.yml": `to: { web: { git: "file:///srv/site.git", branch: pages } }\n`,
+    "uploads.yml": `to: { web: { git: "file://${bare}", branch: pages } }\n`,
   });
   const before = await readdir(dir);
   const { stdout } = await build([dir, "--check"], { expect: 0 });
@@ -281,6 +282,7 @@ test("a stage past its time limit is ended with children that left its process g
     [],
   );
   assert.match(await log(dir), /run \| end result=timeout code=1/);
+  assert.match(await log(dir), /hang \| still running: \d+ sleep 1000$/m);
   await writeFile(join(dir, "quick"), "");
   await build([dir], { expect: 0 });
 });
@@ -322,6 +324,29 @@ test("a remote that never answers is given up at the pull's time limit, or ended
   await waitFor(() => existsSync(asked));
   assert.is((await running.stop("SIGTERM")).code, 143);
   assert.equal(await processesOf(dir), []);
+});
+
+test("--watch builds what git does not ignore, without a pull, and again at each change, also one that comes while it builds", async () => {
+  const repo = await makeRepo({
+    files: {
+      "build.yml": 'stages: [pull, make]\ncommands: { make: "cat a.txt >> ignored; cp a.txt written" }\n',
+      "a.txt": "one\n",
+      ".gitignore": "ignored\n",
+    },
+  });
+  const dir = await repo.checkout(join(tempDir(), "site"));
+  const ignored = () => readFile(join(dir, "ignored"), "utf8").catch(() => "");
+  const ended = () => running.stdout().match(/^run +ok/gm)?.length ?? 0;
+  const running = startScript("build", [dir, "--watch"], { env });
+  await waitFor(() => ended() === 2);
+  assert.is(await ignored(), "one\none\n");
+  await writeFile(join(dir, "a.txt"), "two\n");
+  await waitFor(() => ended() === 3);
+  assert.is(await ignored(), "one\none\ntwo\n");
+  assert.match(running.stderr(), /a\.txt changed/);
+  assert.not.match(running.stderr(), /pull \|/);
+  assert.is((await running.stop("SIGINT")).code, 130);
+  assert.is((await build([tempDir(), "--watch"])).code, 2);
 });
 
 for (const [signal, code] of [

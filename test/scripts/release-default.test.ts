@@ -80,12 +80,27 @@ test("a prerelease is built and not published; a tag that is no version, or no k
   const odd = await release(dir, "--tag", "release-x");
   assert.is(odd.code, 1);
   assert.match(odd.stderr, /release-x/);
+  assert.match(odd.stdout, /checkout +failed/, "before the build");
   const home = tempDir("home-");
   const keyless = await runScript("release", [dir, "--tag", "v2.0"], {
     env: { ...gitEnv, HOME: home },
   });
   assert.is(keyless.code, 1);
   assert.match(keyless.stderr, /release keygen/);
+  assert.match(keyless.stdout, /checkout +failed/, "before the build");
+  assert.not.match(keyless.stdout, /^build/m);
+});
+
+test("release pack --check says what would be wrong, and writes nothing", async () => {
+  const { dir, release } = await yard();
+  const out = join(dir, "web");
+  const check = (...args: string[]) => release("pack", "--check", "--app", "my-app", "--out", out, ...args);
+  const good = await check("--version", "1.0");
+  assert.is(good.code, 0, good.stderr);
+  assert.match(good.stdout, /my-app 1\.0 can be packed/);
+  assert.is((await check("--version", "one")).code, 2);
+  assert.is((await check("--version", "1.0", "--key", join(dir, "nowhere"))).code, 2);
+  assert.not(existsSync(out));
 });
 
 test.run();

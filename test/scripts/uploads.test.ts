@@ -133,6 +133,29 @@ test("a checkout that is not there is refused and not made, whatever config is n
   assert.not((await readdir(dir)).includes("chekout"));
 });
 
+test("--check asks each target, says which would fail, and leaves nothing; a folder's parents are made", async () => {
+  const out = tempDir("out-");
+  const { bare } = await makeRepo();
+  const targets = `to:\n  web: { rsync: ${out}/a/b/c }\n  pages: { git: "file://${bare}" }\n`;
+  const dir = await makeSite({ "a.txt": "1" }, targets);
+  const good = await uploads(dir, ["--check"], { expect: 0 });
+  assert.match(good.stdout, /^web +rsync +ok\npages +git +ok$/m);
+  assert.equal((await readdir(dir)).sort(), ["upload", "uploads.yml"]);
+  assert.equal(await readdir(out), []);
+  await uploads(dir, [], { expect: 0 });
+  assert.is(await readFile(join(out, "a/b/c/a.txt"), "utf8"), "1");
+
+  await writeFile(join(out, "file"), "");
+  const wrong = `${targets}  gone: { git: "file://${bare}x" }\n  shut: { rsync: ${out}/file/b }\n  no: { s3: "s3://bucket/p", endpoint: "http://127.0.0.1:1" }\n`;
+  await writeFile(join(dir, "uploads.yml"), wrong);
+  const bad = await uploads(dir, ["--check"], {
+    expect: 2,
+    env: { AWS_ACCESS_KEY_ID: "a", AWS_SECRET_ACCESS_KEY: "b" },
+  });
+  assert.match(bad.stdout, /^web +rsync +ok\npages +git +ok\ngone +git +failed\nshut +rsync +failed\nno +s3 +failed$/m);
+  assert.match(bad.stderr, /no: .*refuses connections/);
+});
+
 test("a folder on PATH is not the program of its name", async () => {
   const bin = tempDir("bin-");
   await mkdir(join(bin, "rsync"));
