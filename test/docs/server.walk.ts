@@ -43,8 +43,9 @@ export async function walkServer(machine: Machine): Promise<void> {
     // no package archive can be reached here, and Node is there
     "apt-get install --yes nodejs npm",
     "apt-get install --yes curl ca-certificates",
-    // names of commands, in sentences about them
+    // names of commands, in sentences about them; no Caddy runs in this walk
     "setup repo",
+    "systemctl restart caddy",
     "setup server",
     "hook-server list",
     "logs -f",
