@@ -63,7 +63,7 @@ testUnless(test, needsRoot)(
 
 test("a payload that is no file, or larger than any forge sends, is not read for a rerun", async () => {
   const dir = await makeYard({
-    job: 'kept="$HOOK_PAYLOAD"; truncate --size 3G "$kept"; test -e pipe && { rm "$kept"; mkfifo "$kept"; }; touch pipe',
+    job: 'kept="$HOOK_PAYLOAD"; chmod u+w "$kept"; truncate --size 3G "$kept"; test -e pipe && { rm "$kept"; mkfifo "$kept"; }; touch pipe',
   });
   const server = await startHooks(dir);
   for (const commit of [sha(1), sha(2)]) {
