@@ -49,7 +49,7 @@ const { values: flags, positionals: patterns } = parseArgs({
 /** One more than processors: files mostly wait, for processes, servers, conditions. */
 const jobs = Number(flags.jobs ?? (flags.soak ? 1 : availableParallelism() + 1));
 /** Milliseconds that a file may take. */
-const limit = () => 1000 * Number(flags.limit ?? (flags.soak ? 900 : 180) * slowness(jobs));
+const limit = () => 1000 * Number(flags.limit ?? (flags.soak ? 900 : 300) * slowness(jobs));
 /** Milliseconds in which a file must end by itself after its last test. */
 const farewell = () => Math.min(10_000 * slowness(jobs), limit());
 

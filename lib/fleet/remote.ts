@@ -204,7 +204,8 @@ const leastRoom = 1024 * 1024;
 export async function toFullDisk(error: unknown, folder: string): Promise<unknown> {
   if (["ENOSPC", "EDQUOT"].includes(systemCode(error) ?? "")) return new FullDisk();
   if (!(error instanceof ProcessOutput)) return error;
-  if (/No space left on device|Disk quota exceeded/i.test(error.stderr)) return new FullDisk();
+  // git gives no reason for the file at which a checkout met the end of the room, and removes it
+  if (/No space left on device|Disk quota exceeded|unable to write file/i.test(error.stderr)) return new FullDisk();
   const room = await statfs(folder).catch(() => undefined);
   return room && room.bavail * room.bsize < leastRoom ? new FullDisk() : error;
 }

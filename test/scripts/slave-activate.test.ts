@@ -368,11 +368,11 @@ testUnless(test, needsRoot)("a full disk is called one, and no larger attempt fo
     assert.not.match(stderr, /fetching all of it/);
     assert.is(await readlink(site), before);
     // room for the pack, and none for the tree
-    await repo.push({ big: null, zeros: Buffer.alloc(4 * 1024 * 1024) });
+    await repo.push({ big: null, same: Buffer.alloc(4 * 1024 * 1024, 97) });
     const again = await activate();
     assert.match(again.stderr, /the disk is full; [0-9a-f]{12} stays in place/);
     assert.not.match(again.stderr, /fetching all of it/);
-    await repo.push({ zeros: null, "index.html": "two" });
+    await repo.push({ same: null, "index.html": "two" });
     await activate([], { expect: 0 });
   } finally {
     await runCommand(["umount", repos]);
