@@ -216,7 +216,7 @@ testUnless(test, process.getuid?.() === 0 ? undefined : "needs root")(
         });
       };
       const none = await asUser();
-      assert.is(none.code, 0, none.stderr);
+      assert.is(none.code, 0, none.stderr + none.stdout);
       assert.match(none.stderr, "no app was found");
       const closed = await asUser(unit.folder);
       assert.is(closed.code, 1);

@@ -32,7 +32,8 @@ export async function followLog(
     "x-accel-buffering": "no",
   });
   const send = async (text: string | Buffer) => {
-    if (!response.write(text)) await Promise.race([once(response, "drain"), once(response, "close")]);
+    // who has gone takes nothing, and is not told of a second time
+    if (!response.write(text) && !response.destroyed) await Promise.race([once(response, "drain"), once(response, "close")]);
   };
   try {
     await log.open();
