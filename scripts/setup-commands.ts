@@ -3,7 +3,7 @@ import { resolve } from "node:path";
 import { type CommandInput, defineCommand, type FlagsIn } from "../lib/cli/command.ts";
 import { cleanLine } from "../lib/core/clean.ts";
 import { messageOf, systemCode, UsageError } from "../lib/core/errors.ts";
-import type { Removable } from "../lib/setup/setup.ts";
+import type { Facts, Removable } from "../lib/setup/setup.ts";
 
 const asked = `\
   --dry-run  show the plan, change nothing
@@ -15,10 +15,6 @@ const root = "  --root DIR=/  work on the system below DIR; what needs a running
 const planned = `\
 ${asked}
 ${root}` as const;
-
-const common = `\
-${planned}
-  --from DIR  where the scripts' .mjs files are (default: beside setup)` as const;
 
 const user = "  --user NAME  the Unix account (default: from the name)";
 
@@ -53,22 +49,21 @@ async function readPem(file: string, flag: string): Promise<string> {
 type Planned = CommandInput<FlagsIn<typeof planned>>;
 
 /** What every plan is carried out with. */
-function options({ flags, terminal, signal }: Pick<Planned, "flags" | "terminal" | "signal">) {
+function options({ flags, terminal, signal }: Pick<Planned, "flags" | "terminal" | "signal">, facts: Facts) {
   const confirm = async () => {
     if (flags.yes) return true;
     if (!terminal.canAsk) throw new UsageError("there is no terminal to ask on; say --yes");
     return await terminal.confirm("Do it? [y/N] ");
   };
-  return { root: resolve(flags.root), dryRun: flags["dry-run"], terminal, confirm, signal };
+  return { facts, dryRun: flags["dry-run"], terminal, confirm, signal };
 }
 
 /** What the plan depends on; nobody else changes it until it is done. */
-async function facts(flags: { root: string; from?: string | undefined; "dry-run": boolean }) {
+async function facts(flags: { root: string; "dry-run": boolean }): Promise<Facts> {
   const { lockMachine, readFacts } = await import("../lib/setup/setup.ts");
   const root = resolve(flags.root);
   if (!flags["dry-run"]) await lockMachine(root);
-  // --from names other scripts than a package's
-  return await readFacts(root, flags.from, "from" in flags && flags.from === undefined);
+  return await readFacts(root);
 }
 
 export const appCommand = defineCommand({
@@ -82,7 +77,7 @@ Operands
   NAME  the app's name
 
 Flags
-${common}
+${planned}
 ${user}
   --server URL       the web folder with its releases
   --key FINGERPRINT  the key that must have signed everything
@@ -97,7 +92,8 @@ Examples
       throw new UsageError("--server and --key are needed; release keygen prints the fingerprint");
     const { planApp, setUp } = await import("../lib/setup/setup.ts");
     const request = { app: input.args[0] ?? "", server, key, user: input.flags.user };
-    return await setUp(planApp(await facts(input.flags), request), options(input));
+    const known = await facts(input.flags);
+    return await setUp(planApp(known, request), options(input, known));
   },
 });
 
@@ -133,7 +129,8 @@ Examples
       groups,
       role: isMaster ? "master" : "slave",
     } as const;
-    return await setUp(planBusUser(await facts(input.flags), user), options(input));
+    const known = await facts(input.flags);
+    return await setUp(planBusUser(known, user), options(input, known));
   },
 });
 
@@ -155,8 +152,8 @@ Examples
 `,
   run: async (input) => {
     const { planBusUserRemoved, setUp } = await import("../lib/setup/setup.ts");
-    const plan = planBusUserRemoved(await facts(input.flags), input.args[0] ?? "");
-    return await setUp(plan, options(input));
+    const known = await facts(input.flags);
+    return await setUp(planBusUserRemoved(known, input.args[0] ?? ""), options(input, known));
   },
 });
 
@@ -170,7 +167,7 @@ Usage
   setup bus remove NAME [flags]
 
 Flags
-${common}
+${planned}
   --address NAME                      the name that others connect to (default: the host's name)
   --listen ADDRESS:PORT=0.0.0.0:4222  where it listens; later nats.conf decides
   --cert FILE                         a certificate, copied at each call (default: a self-signed one is created)
@@ -190,8 +187,8 @@ Debian's package nats-server must be installed.
     const { planBus, setUp } = await import("../lib/setup/setup.ts");
     const certificate =
       cert === undefined || keyFile === undefined ? undefined : { text: await readPem(cert, "--cert"), keyFile };
-    const plan = planBus(await facts(input.flags), { address, listen, certificate });
-    return await setUp(plan, options(input));
+    const known = await facts(input.flags);
+    return await setUp(planBus(known, { address, listen, certificate }), options(input, known));
   },
 });
 
@@ -264,7 +261,7 @@ Examples
     const what = removable(input.args);
     const { planRemoval, setUp } = await import("../lib/setup/setup.ts");
     const known = await facts(input.flags);
-    return await setUp(await planRemoval(known, what, input.flags), options(input));
+    return await setUp(await planRemoval(known, what, input.flags), options(input, known));
   },
 });
 
@@ -291,7 +288,7 @@ Operands
   OWNER/NAME  as the forge sends it
 
 Flags
-${common}
+${planned}
 ${user}
   --url URL       cloned from here (default: https://github.com/OWNER/NAME.git)
   --branch NAME   the branch to check out (default: the remote's)
@@ -316,7 +313,7 @@ Examples
     };
     const plan = planRepo(known, request);
     const closing = (made: ReadonlySet<string>) => repoNotes(plan, request, known, made);
-    return await setUp(plan, { ...options(input), closing });
+    return await setUp(plan, { ...options(input, known), closing });
   },
 });
 
@@ -328,7 +325,7 @@ Usage
   setup server [--bus URL [--ca FILE]] [--dry-run] [--yes] [--root DIR]
 
 Flags
-${common}
+${planned}
 ${onBus}
 
 Examples
@@ -341,7 +338,7 @@ Examples
     const known = await facts(input.flags);
     const words = ["master", "--role", "master"];
     const closing = async () => (bus ? await busNotes(known.root, "/etc/server-update/bus.seed", words) : []);
-    return await setUp(planServer(known, bus), { ...options(input), closing });
+    return await setUp(planServer(known, bus), { ...options(input, known), closing });
   },
 });
 
@@ -354,7 +351,7 @@ Usage
   setup slave --bus URL [--ca FILE] [--groups A,B] --master-key KEY [flags]
 
 Flags
-${common}
+${planned}
 ${user}
   --base URL          where repos come from (needed when there is no slave.yml yet)
   --master-key KEY    the master's public key (/etc/server-update/master.key.pub there), instead of a secret
@@ -378,50 +375,6 @@ Examples
     const closing = async () => (bus ? await busNotes(known.root, "/etc/boatyard/bus.seed", words) : []);
     if (input.flags.base === undefined && known.slaveSettings === undefined)
       throw new UsageError("say where repos come from: --base URL, such as https://github.com/me/");
-    return await setUp(planSlave(known, request), { ...options(input), closing });
-  },
-});
-
-export const upgradeCommand = defineCommand({
-  usage: `
-setup upgrade: install newer scripts, and restart the services that run older ones
-
-Usage
-  setup upgrade [--from DIR|URL] [--key FINGERPRINT] [flags]
-
-Flags
-${asked}
-  --from DIR|URL     the newer scripts: a folder, or a signed web folder (default: beside setup)
-  --key FINGERPRINT  the key of the web folder; needed once
-  --allow-downgrade  go back to an older version
-
-Examples
-  node /root/boatyard/setup.mjs upgrade  to the files that were copied there
-  setup upgrade --from https://example.com/boatyard --key 0123…CDEF  from a web folder
-  setup upgrade --from https://example.com/boatyard --dry-run  only show the versions
-`,
-  run: async (input) => {
-    const { terminal, signal } = input;
-    const { findNewer, handOver, isOwnFolder, lockMachine, planLeftovers, planUpgrade, setUp } = await import(
-      "../lib/setup/setup.ts"
-    );
-    const { from, key, yes, "allow-downgrade": allowDowngrade, "dry-run": dryRun } = input.flags;
-    const place = { ...input.flags, root: "/" };
-    const leftovers = from === undefined ? await planLeftovers() : undefined;
-    if (leftovers) {
-      if (!dryRun) await lockMachine("/");
-      return await setUp(leftovers, options({ ...input, flags: place }));
-    }
-    const folder = await findNewer({ from, key, allowDowngrade, dryRun, terminal, signal });
-    if (!(await isOwnFolder(folder)))
-      return await handOver(folder, [
-        ...(yes ? ["--yes"] : []),
-        ...(dryRun ? ["--dry-run"] : []),
-        ...(allowDowngrade ? ["--allow-downgrade"] : []),
-        ...(terminal.json ? ["--json"] : []),
-        ...(terminal.quiet ? ["--quiet"] : []),
-      ]);
-    const plan = await planUpgrade(await facts({ ...place, from: folder }), { allowDowngrade });
-    return await setUp(plan, options({ ...input, flags: place }));
+    return await setUp(planSlave(known, request), { ...options(input, known), closing });
   },
 });

@@ -22,6 +22,7 @@ const shared: Record<string, readonly string[]> = {
   exec: ["exec", "process-tree", "users", "scripts", "scope", "descriptors"],
   files: ["files", "ignore", "lock", "state-file"],
   http: ["server", "proxy", "systemd"],
+  items: ["items", "services"],
   git: ["git", "checkout", "signers"],
   archive: ["tar", "rules", "unpack", "members"],
   openpgp: ["keys", "verify", "sign"],

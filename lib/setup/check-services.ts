@@ -8,15 +8,17 @@ import { as, isRoot, lookUpUser } from "../exec/users.ts";
 import { request } from "../fetch/fetch.ts";
 import { exists, readIfThere } from "../files/files.ts";
 import { gitIn } from "../git/git.ts";
-import { namesBranch } from "./hooks-file.ts";
-import { busProblem, hasSystemd, systemctl, unitState, unitText } from "./service-steps.ts";
-import { type Facts, type Finding, places, type RepoEntry } from "./step.ts";
+import { namesBranch, type RepoEntry } from "./hooks-file.ts";
+import { hasSystemd, systemctl, unitState } from "../items/services.ts";
+import { type Facts, type Finding, places, scriptFile } from "./machine.ts";
+import { busProblem } from "./plan-bus.ts";
+import { unitText } from "./plan-server.ts";
 import { template } from "./templates.ts";
 
 /** `setup check`: services and their repos, on a live system. */
 
 /** Whether systemd has the services that are installed on, now and at the next boot. */
-export async function checkUnits({ slaveSocket, packaged }: Facts): Promise<Finding[]> {
+export async function checkUnits({ slaveSocket, scripts }: Facts): Promise<Finding[]> {
   const present: string[] = [];
   for (const name of ["hook-server", "slave-server", "boatyard-bus"])
     if (
@@ -29,7 +31,7 @@ export async function checkUnits({ slaveSocket, packaged }: Facts): Promise<Find
   if (present.length === 0) return [];
   if (!(await hasSystemd()))
     return [{ what: "systemd runs", fix: "start the scripts otherwise: templates/crontab, or by hand" }];
-  const findings: Finding[] = await checkUnitFiles(packaged);
+  const findings: Finding[] = await checkUnitFiles(scripts);
   for (const unit of present) {
     const { active, enabled } = await unitState(unit);
     const isOn = active === "active" && enabled === "enabled";
@@ -40,7 +42,7 @@ export async function checkUnits({ slaveSocket, packaged }: Facts): Promise<Find
 }
 
 /** Units of an older version lack what scripts of this one count on. */
-async function checkUnitFiles(packaged: Facts["packaged"]): Promise<Finding[]> {
+async function checkUnitFiles({ folder }: Facts["scripts"]): Promise<Finding[]> {
   const findings: Finding[] = [];
   for (const name of ["hook-server.service", "hook-server.socket"]) {
     const text = await readIfThere(join(places.units, name));
@@ -48,18 +50,21 @@ async function checkUnitFiles(packaged: Facts["packaged"]): Promise<Finding[]> {
     const fix = `it is of another version: setup server (what you changed in it belongs into systemctl edit ${name})`;
     findings.push({
       what: `${join(places.units, name)} is of this version`,
-      fix: text === unitText(template(name), packaged) ? undefined : fix,
+      fix: text === unitText(template(name), folder) ? undefined : fix,
     });
   }
   return findings;
 }
 
 /** A server that is set up answers at its address. */
-export async function checkPorts({ hooks, slaveSocket }: Facts, signal: AbortSignal): Promise<Finding[]> {
+export async function checkPorts(
+  { hooks, slaveSettings, slaveMore = "", slaveSocket }: Facts,
+  signal: AbortSignal,
+): Promise<Finding[]> {
   const findings: Finding[] = [];
   for (const [name, config, port] of [
     ["hook-server", hooks, 3420],
-    ["slave-server", await readIfThere(places.slave), 9999],
+    ["slave-server", slaveSettings && `${slaveSettings}\n${slaveMore}`, 9999],
   ] as const) {
     if (config === undefined) continue;
     // one that connects out
@@ -144,14 +149,14 @@ export async function checkBus({ busUsers }: Facts): Promise<Finding[]> {
 }
 
 /** What hook-server itself says of its repos: users, checkouts, keys, remotes. */
-export async function checkHooks({ repos }: Facts): Promise<Finding[]> {
+export async function checkHooks(facts: Facts): Promise<Finding[]> {
   if (!isRoot()) return [{ what: "the repos can be checked", fix: "run setup check as root" }];
-  const branches = await Promise.all(repos.map(checkBranch));
-  return [...(await askHookServer()), ...branches.flat()];
+  const branches = await Promise.all(facts.repos.map(checkBranch));
+  return [...(await askHookServer(facts)), ...branches.flat()];
 }
 
 /** A checkout that is on another branch than the one that is built is switched to it by the next push. */
-async function checkBranch({ repo, user: name, dir, refs }: RepoEntry): Promise<Finding[]> {
+async function checkBranch({ repo, file, user: name, dir, refs }: RepoEntry): Promise<Finding[]> {
   const user = name === undefined ? undefined : await lookUpUser(name).catch(() => undefined);
   if (!user || dir === undefined) return [];
   const { env, words } = as(user);
@@ -170,15 +175,14 @@ async function checkBranch({ repo, user: name, dir, refs }: RepoEntry): Promise<
   if (branches.length === 0 || branches.some((ref) => ref.includes("*"))) return [];
   const isNamed = branches.some((ref) => namesBranch(ref, branch));
   const way = `add ${branch} there, or: runuser -u ${name} -- git -C ${dir} switch ${refs[0]}`;
-  const fix = `${dir} is on ${branch}, and refs in ${places.hooks} name ${refs.join(", ")}; ${way}`;
+  const fix = `${dir} is on ${branch}, and refs in ${file} name ${refs.join(", ")}; ${way}`;
   return [{ what: `${repo}: its checkout is on a branch that refs name`, fix: isNamed ? undefined : fix }];
 }
 
-async function askHookServer(): Promise<Finding[]> {
+async function askHookServer(facts: Facts): Promise<Finding[]> {
   try {
-    // the one that the service runs, also when this setup lies elsewhere
-    const installed = join(places.scripts, "hook-server.mjs");
-    const script = (await exists(installed)) ? withRuntime(installed) : await findScript("hook-server");
+    const own = scriptFile(facts, "hook-server");
+    const script = (await exists(own)) ? withRuntime(own) : await findScript("hook-server");
     const options = { nothrow: true, timeout: 120_000 };
     const flags = ["--check", "--json", "--config", places.hooks];
     const { stdout, stderr } = await $(options)`${script} ${flags}`;

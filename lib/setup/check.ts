@@ -1,5 +1,5 @@
-import { lstat, realpath, statfs } from "node:fs/promises";
-import { join } from "node:path";
+import { lstat, readdir, realpath, statfs } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import { formatDuration, formatSize } from "../core/units.ts";
 import { $ } from "../exec/exec.ts";
 import { findOnPath } from "../exec/scripts.ts";
@@ -7,9 +7,7 @@ import { reasonOf, request } from "../fetch/fetch.ts";
 import { exists } from "../files/files.ts";
 import { checkBus, checkCaddy, checkHooks, checkPorts, checkSlave, checkUnits } from "./check-services.ts";
 import { readHooks } from "./hooks-file.ts";
-import { completePath, readFacts } from "./machine.ts";
-import { type Facts, type Finding, places } from "./step.ts";
-import { checkLeftovers } from "./upgrade.ts";
+import { completePath, type Facts, type Finding, places, readFacts } from "./machine.ts";
 
 /** `setup check`. */
 
@@ -23,13 +21,13 @@ export interface CheckOptions {
 /** What is missing or wrong on a machine that setup has prepared. Changes nothing. */
 export async function checkMachine({ root, forge, signal }: CheckOptions): Promise<Finding[]> {
   completePath();
-  const facts = await readFacts(root, undefined, root === "/");
+  const facts = await readFacts(root);
   const findings = [...(await checkModes(facts)), ...(await checkDisk(root))];
   if (root !== "/") return findings;
   findings.push(
     ...(await checkPrograms()),
     ...(await checkForge(forge, signal)),
-    ...(await checkLeftovers()),
+    ...(await checkCommands(facts)),
     ...(await checkUnits(facts)),
     ...(await checkPorts(facts, signal)),
     ...(await checkCaddy(signal)),
@@ -67,9 +65,10 @@ async function checkModes({ root, hooks, repos, accounts }: Facts): Promise<Find
     findings.push({ what: `${path}: ${what}`, fix });
   };
   // what is wrong with a file that cannot be read, hook-server says
-  const { secretFiles } = await readHooks(hooks ?? "{}").catch(() => ({ secretFiles: [] }));
+  const { secretFiles } = await readHooks(hooks ?? "{}", places.hooks).catch(() => ({ secretFiles: [] }));
   for (const path of new Set([
     ...secretFiles,
+    ...repos.flatMap((repo) => repo.secretFiles),
     places.slaveSecret,
     places.listSecret,
     places.masterKey,
@@ -78,7 +77,7 @@ async function checkModes({ root, hooks, repos, accounts }: Facts): Promise<Find
     "/etc/server-update/bus.seed",
   ]))
     await wants(path, 0o077, "600", "only its owner can read it");
-  for (const path of [places.config, places.scripts, places.fleet, places.state])
+  for (const path of [places.config, places.hooksFolder, places.scripts, places.fleet, places.state])
     await wants(path, 0o022, "go-w", "only root can write there");
   for (const { repo, user } of repos) {
     if (user === undefined) continue;
@@ -116,6 +115,20 @@ async function checkDisk(root: string): Promise<Finding[]> {
     findings.push({ what: `${path} has room: ${formatSize(free)} free`, fix });
   }
   return findings;
+}
+
+/** What hides a package's commands: links and files that lie before them on PATH. */
+async function checkCommands({ scripts }: Facts): Promise<Finding[]> {
+  if (!scripts.isPackage) return [];
+  const names = (await readdir(scripts.folder)).flatMap((name) => /^(.+)\.mjs$/.exec(name)?.[1] ?? []);
+  const paths = names.map((name) => `/usr/local/bin/${name}`);
+  const hiding = (await Promise.all(paths.map(isOther))).flatMap((is, at) => (is ? [paths[at] ?? ""] : []));
+  async function isOther(path: string): Promise<boolean> {
+    const real = await realpath(path).catch(() => undefined);
+    return real !== undefined && dirname(real) !== scripts.folder;
+  }
+  if (hiding.length === 0) return [];
+  return [{ what: "nothing hides the package's commands", fix: `remove what is older: rm ${hiding.join(" ")}` }];
 }
 
 async function checkPrograms(): Promise<Finding[]> {

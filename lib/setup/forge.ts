@@ -2,7 +2,7 @@ import { pathToFileURL } from "node:url";
 import { cleanLine } from "../core/clean.ts";
 import { UsageError } from "../core/errors.ts";
 import { ownerHint } from "../git/git.ts";
-import type { Note } from "./step.ts";
+import type { Note } from "./machine.ts";
 
 /** What setup knows about forges: where a clone comes from, their ssh keys, what to paste where. Pure. */
 
