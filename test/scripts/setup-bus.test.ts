@@ -94,7 +94,7 @@ testUnless(test, noWalk)("a bus, its users, a slave without a port, and all take
   assert.match((await sh(`${setup} bus remove web-17 --yes`, 2)).stderr, "the bus knows no web-17");
 
   // settings that nats-server would not take are not loaded
-  await sh("echo } >>/etc/boatyard/nats.conf");
+  await sh("echo 'accounts: [' >>/etc/boatyard/nats.conf");
   const broken = await sh(`${setup} bus --address localhost --yes`, 1);
   assert.match(broken.stderr, "nats-server does not accept /etc/boatyard/nats.conf");
   await sh("systemctl is-active boatyard-bus.service");
