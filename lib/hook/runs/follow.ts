@@ -33,7 +33,8 @@ export async function followLog(
   });
   const send = async (text: string | Buffer) => {
     // who has gone takes nothing, and is not told of a second time
-    if (!response.write(text) && !response.destroyed) await Promise.race([once(response, "drain"), once(response, "close")]);
+    if (!response.write(text) && !response.destroyed)
+      await Promise.race([once(response, "drain"), once(response, "close")]);
   };
   try {
     await log.open();
