@@ -64,7 +64,7 @@ The repository's launchify.yml says what runs: see docs/up.md.
     const branch = await textOf(git({ nothrow: true })`git symbolic-ref --quiet --short HEAD`);
     if (branch === "") throw new UsageError("HEAD is on no branch; check one out: git switch main");
     const head = await textOf(git({ nothrow: true })`git rev-parse --verify --quiet HEAD`);
-    if (head === "") throw new UsageError("there is no commit yet; commit the app first");
+    if (head === "") throw new UsageError("this repository has no commit; run: git commit");
 
     // an answer that ssh may ask for is asked once: what follows goes through this connection
     const folder = await mkdtemp(join(tmpdir(), "boatyard-"));

@@ -38,19 +38,17 @@ export function specOf(file: AppFile, branch: string, keys: readonly string[]): 
 /** What of a pushed launchify.yml the server is not made for: only `up`, which is root there, makes it so. Pure. */
 export function changedSince(spec: Spec, file: AppFile): string[] {
   const now = specOf(file, spec.branch, spec.keys);
-  const same = (a: unknown, b: unknown) => JSON.stringify(a) === JSON.stringify(b);
-  return [
-    ...(same(spec.name, now.name) ? [] : ["app.name"]),
-    ...(same(spec.hosts, now.hosts) ? [] : ["host"]),
-    ...(same(spec.tls, now.tls) ? [] : ["tls"]),
-    ...(same(spec.processes, now.processes) ? [] : ["app.workers"]),
-    ...(same(spec.socket, now.socket) ? [] : ["app.socket"]),
-    ...(same(spec.overlap, now.overlap) && spec.socket === now.socket
-      ? []
-      : spec.socket === now.socket
-        ? ["app.health"]
-        : []),
-  ];
+  const named = [
+    ["app.name", "name"],
+    ["host", "hosts"],
+    ["tls", "tls"],
+    ["app.workers", "processes"],
+    ["app.socket", "socket"],
+    ["app.health", "overlap"],
+  ] as const;
+  const changed = named.filter(([, key]) => JSON.stringify(spec[key]) !== JSON.stringify(now[key]));
+  // without a socket nothing overlaps, whatever health is
+  return changed.map(([name]) => name).filter((name, _, all) => name !== "app.health" || !all.includes("app.socket"));
 }
 
 /** Boatyard's own files on a server, root's. */

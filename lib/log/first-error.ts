@@ -40,8 +40,3 @@ export function firstError(lines: readonly string[]): number {
   }
   return -1;
 }
-
-/** Whether a line alone looks like an error. */
-export function looksLikeError(line: string): boolean {
-  return firstError([line]) === 0;
-}

@@ -32,9 +32,8 @@ const maxRun = 256 * 1024;
 const day = 86_400_000;
 
 /** The runs of several builders: a document a run in a bucket of the bus, changed by compare-and-set. */
-export class BusStore implements RunStore {
+export class BusStore extends KnownRuns implements RunStore {
   readonly #warn: (text: string) => void;
-  readonly #known = new KnownRuns();
   /** Each run's document, and the number of its last change that we know of. */
   readonly #documents = new Map<string, { readonly key: string; readonly n: number }>();
   readonly #ids = new Map<string, string>();
@@ -43,6 +42,7 @@ export class BusStore implements RunStore {
   #buckets: SharedBuckets | undefined;
 
   constructor(warn: (text: string) => void) {
+    super();
     this.#warn = warn;
   }
 
@@ -80,7 +80,7 @@ export class BusStore implements RunStore {
     if ((this.#documents.get(run.id)?.n ?? 0) >= n) return;
     this.#documents.set(run.id, { key, n });
     this.#ids.set(key, run.id);
-    this.#known.set(run);
+    this.set(run);
   }
 
   private forget(key: string): void {
@@ -91,7 +91,7 @@ export class BusStore implements RunStore {
     if (!hasEnded(run)) this.#warn(`the bus has lost run ${run.id} of ${run.repo}; push again`);
     this.#ids.delete(key);
     this.#documents.delete(run.id);
-    this.#known.delete(run.id);
+    this.delete(run.id);
   }
 
   private buckets(): SharedBuckets {
@@ -173,34 +173,10 @@ export class BusStore implements RunStore {
       if (!this.#ids.has(key) && !this.unread.has(key)) await payloads.remove(key);
   }
 
-  runs(): Iterable<Run> {
-    return this.#known.all();
-  }
-
-  open(): Iterable<Run> {
-    return this.#known.open();
-  }
-
-  get(id: string): Run | undefined {
-    return this.#known.get(id);
-  }
-
-  runOf(repo: string, delivery: string): Run | undefined {
-    return this.#known.runOf(repo, delivery);
-  }
-
   async payload(id: string): Promise<Buffer | undefined> {
     const key = this.#documents.get(id)?.key;
     const packed = key === undefined ? undefined : await this.buckets().payloads.get(key);
     return packed && (await gunzip(packed, { maxOutputLength: maxPayload }));
-  }
-
-  watch(listener: Listener): void {
-    this.#known.watch(listener);
-  }
-
-  get revision(): number {
-    return this.#known.revision;
   }
 
   async close(): Promise<void> {}

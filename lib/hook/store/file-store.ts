@@ -55,10 +55,9 @@ const minRewrite = 64 * 1024 * 1024;
 const appending = constants.O_RDWR | constants.O_CREAT | constants.O_APPEND | constants.O_DSYNC;
 
 /** The runs of a server that is alone: STATE/runs.jsonl, of which the last line of a run counts. */
-export class FileStore implements RunStore {
+export class FileStore extends KnownRuns implements RunStore {
   readonly #path: string;
   readonly #warn: (text: string) => void;
-  readonly #known = new KnownRuns();
   /** The payloads that stand in the file, by run. */
   readonly #payloads = new Map<string, Place>();
   /** How many bytes a fresh line of each run has. */
@@ -79,6 +78,7 @@ export class FileStore implements RunStore {
   #closing = false;
 
   private constructor(state: string, warn: (text: string) => void) {
+    super();
     this.#path = join(state, "runs.jsonl");
     this.#warn = warn;
   }
@@ -112,30 +112,6 @@ export class FileStore implements RunStore {
 
   async remove(ids: readonly string[]): Promise<void> {
     await this.write(() => ({ gone: ids }));
-  }
-
-  runs(): Iterable<Run> {
-    return this.#known.all();
-  }
-
-  open(): Iterable<Run> {
-    return this.#known.open();
-  }
-
-  get(id: string): Run | undefined {
-    return this.#known.get(id);
-  }
-
-  runOf(repo: string, delivery: string): Run | undefined {
-    return this.#known.runOf(repo, delivery);
-  }
-
-  watch(listener: Listener): void {
-    this.#known.watch(listener);
-  }
-
-  get revision(): number {
-    return this.#known.revision;
   }
 
   async payload(id: string): Promise<Buffer | undefined> {
@@ -240,12 +216,12 @@ export class FileStore implements RunStore {
       else if (run.state === "running" || run.state === "superseded") this.#payloads.delete(run.id);
       // a line without the payload that is still kept says nothing of the size of both
       if (hasPayload || !this.#payloads.has(run.id)) this.count(run.id, place.length);
-      this.#known.set(run);
+      this.set(run);
     }
     for (const id of gone) {
       this.#payloads.delete(id);
       this.count(id, 0);
-      this.#known.delete(id);
+      this.delete(id);
     }
   }
 

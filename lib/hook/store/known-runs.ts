@@ -1,7 +1,7 @@
 import { hasEnded, type Listener, type Run } from "./run-store.ts";
 
-/** The runs of a store as they are now, with what is asked for often. */
-export class KnownRuns {
+/** What every store of runs has: them as they are now, with what is asked for often. */
+export abstract class KnownRuns {
   readonly #all = new Map<string, Run>();
   readonly #open = new Map<string, Run>();
   readonly #deliveries = new Map<string, string>();
@@ -12,7 +12,7 @@ export class KnownRuns {
     return this.#all.get(id);
   }
 
-  all(): Iterable<Run> {
+  runs(): Iterable<Run> {
     return this.#all.values();
   }
 
@@ -28,7 +28,7 @@ export class KnownRuns {
     this.#listeners.push(listener);
   }
 
-  set(run: Run): void {
+  protected set(run: Run): void {
     const before = this.#all.get(run.id);
     this.#all.set(run.id, run);
     if (hasEnded(run)) this.#open.delete(run.id);
@@ -37,7 +37,7 @@ export class KnownRuns {
     this.tell(run, before);
   }
 
-  delete(id: string): void {
+  protected delete(id: string): void {
     const before = this.#all.get(id);
     if (!before) return;
     this.#all.delete(id);
