@@ -19,6 +19,7 @@ import { as, currentUser, isRoot, lookUpUser } from "../lib/exec/users.ts";
 import { readIfThere } from "../lib/files/files.ts";
 import { acquireLock } from "../lib/files/lock.ts";
 import { gitIn, textOf } from "../lib/git/git.ts";
+import { failedStage } from "../lib/run/report.ts";
 
 const nameFlag = "  --name NAME  an app of this machine (default: that of the git remote boatyard, by ssh)";
 
@@ -442,14 +443,14 @@ async function runCommit(
       HOOK_SHA: sha,
     };
     const environment = as(currentUser()).env;
-    const lines: string[] = [];
-    const onLine = (line: string) => {
-      lines.push(line);
-      say(line);
-    };
+    let json = "";
+    const onLine = (line: string, from: string) => (from === "stdout" ? (json += line) : say(line));
     const built = $({ env: { ...environment, ...variables }, onLine, nothrow: true });
-    const { exitCode } = await built`${build} ${checkout} --wait`;
-    if (exitCode !== 0) throw new Rejected(whyNot(lines) ?? `the build ended with ${exitCode}`);
+    const { exitCode } = await built`${build} ${checkout} --wait --json`;
+    if (exitCode !== 0) {
+      const failed = failedStage(json);
+      throw new Rejected(failed ? `${failed.stage}: ${failed.note}` : `the build ended with ${exitCode}`);
+    }
     const count = Number(await textOf(git`git rev-list --count ${sha}`));
     const version = await deployAll({ spec, ...rest }, file, { count, sha, say });
     await moveRef();
@@ -457,15 +458,6 @@ async function runCommit(
   } finally {
     lock.release();
   }
-}
-
-/** The stage that failed, by the table at the end of a build: `test  failed  5.3s  exit code 1`. */
-function whyNot(lines: readonly string[]): string | undefined {
-  for (const line of lines) {
-    const [, stage, why] = /^(\S+)\s+failed\s+\S+\s+(.*)$/.exec(cleanText(line)) ?? [];
-    if (stage !== undefined && stage !== "run") return `${stage}: ${why}`;
-  }
-  return undefined;
 }
 
 export const receive = defineCommand({

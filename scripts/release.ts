@@ -9,17 +9,9 @@ import { existsAny } from "../lib/files/files.ts";
 import { excludeFromGit, findCheckout } from "../lib/git/checkout.ts";
 import { gitIn, textOf, updateSubmodules, usesLfs } from "../lib/git/git.ts";
 import { defaultOut } from "../lib/release/folder.ts";
-import {
-  explainFetch,
-  failedStage,
-  linkWebFolder,
-  ofStage,
-  packNames,
-  releaseVariables,
-  treeBeside,
-} from "../lib/release/tag.ts";
+import { explainFetch, linkWebFolder, ofStage, packNames, releaseVariables, treeBeside } from "../lib/release/tag.ts";
 import { askToken } from "../lib/run/lease.ts";
-import { runJson, runTable } from "../lib/run/report.ts";
+import { failedStage, runJson, runTable } from "../lib/run/report.ts";
 import { openRun, type RunPlace, type StageContext } from "../lib/run/run.ts";
 import {
   keygenCommand,
@@ -143,7 +135,7 @@ Exit codes
       await rm(join(tree.dir, "logs.txt"), { force: true });
       s.signal.throwIfAborted();
       const failed = failedStage(json);
-      if (!ok) throw new Failure(`the build of the tag failed${failed ? ` in ${failed}` : ""}`);
+      if (!ok) throw new Failure(`the build of the tag failed${failed ? ` in ${failed.stage}` : ""}`);
     });
 
     if (await existsAny(tree.dir, ["release.sh"]))

@@ -9,8 +9,7 @@ import { parseLine } from "../log/format.ts";
 import { lastLines } from "../log/tail.ts";
 import { exists } from "../files/files.ts";
 import type { Notice, Target } from "../notify/notify.ts";
-import type { RunSummary } from "../run/report.ts";
-import { isBad } from "../run/run.ts";
+import { isBad, type RunSummary } from "../run/report.ts";
 
 /** How a build ended. */
 export interface BuildResult extends RunSummary {

@@ -5,8 +5,6 @@ import process from "node:process";
 import { atEnd } from "../core/at-exit.ts";
 import { ifMissing } from "../core/errors.ts";
 import { readIfThere, removeStaleTemporaries, temporaryBeside } from "../files/files.ts";
-import type { StageResult } from "../run/report.ts";
-import { isBad } from "../run/run.ts";
 
 /** What the release of a tag decides, and its folders; its commands stand in scripts/release.ts. */
 
@@ -53,16 +51,6 @@ export function releaseVariables(tag: string, sha: string): Record<string, strin
 export function ofStage(line: string): [stage: string, text: string] {
   const [, stage = "build", text = line] = /^([\w.-]+) \| ?(.*)$/s.exec(line) ?? [];
   return [stage, text];
-}
-
-/** In which stage `build --json` failed; undefined where it ended without an answer. */
-export function failedStage(json: string): string | undefined {
-  try {
-    type Answer = { stages?: (Pick<StageResult, "result"> & { stage: string })[] };
-    return (JSON.parse(json) as Answer).stages?.find(isBad)?.stage;
-  } catch {
-    return undefined;
-  }
 }
 
 /** As what a built tag is packed: package.json's app, else the checkout's name; the version is the tag, less its v. */

@@ -17,6 +17,11 @@ export interface StageResult {
   error?: unknown;
 }
 
+/** Whether a run ends here. */
+export function isBad({ result }: Pick<StageResult, "result">): boolean {
+  return result !== "ok" && result !== "skipped";
+}
+
 /** A run that has ended: a build, a release. */
 export interface RunSummary {
   /** The run's id. */
@@ -62,4 +67,14 @@ export function runJson({ stages, seconds, ...rest }: RunSummary): object {
       note,
     })),
   };
+}
+
+/** The stage by which a run failed, as `runJson` tells it, and why; undefined where no run ended. */
+export function failedStage(json: string): { stage: string; note: string } | undefined {
+  try {
+    type Answer = { stages?: { stage: string; result: Result; note: string }[] };
+    return (JSON.parse(json) as Answer).stages?.find(isBad);
+  } catch {
+    return undefined;
+  }
 }

@@ -13,7 +13,7 @@ import { acquireLock, type Lock } from "../files/lock.ts";
 import { buildLockOf } from "../git/checkout.ts";
 import { formatMark, type Mark, markStage, type Result, type StartMark } from "../log/format.ts";
 import { LogWriter } from "../log/writer.ts";
-import type { RunSummary, StageResult } from "./report.ts";
+import { isBad, type RunSummary, type StageResult } from "./report.ts";
 import { reportStage, stageFileVariable } from "./stage-file.ts";
 
 /** A build or a release: its lock, its log with secrets masked, its stages with their time limits, how it ended. */
@@ -377,11 +377,6 @@ export class Run {
 /** Milliseconds without a line after which a stage is said to be still running: 30 s, 1, 2, 5, 10, 15 … minutes. */
 function silentFor(signs: number): number {
   return [30_000, 60_000, 120_000][signs] ?? (signs - 2) * 300_000;
-}
-
-/** Whether a run ends here. */
-export function isBad({ result }: Pick<StageResult, "result">): boolean {
-  return result !== "ok" && result !== "skipped";
 }
 
 /** A run's exit code after a stage: a refusal keeps its own; everything else that a stage ends with is 1. */

@@ -8,7 +8,7 @@ import { newRunId } from "../../core/id.ts";
 import { HttpError } from "../../http/server.ts";
 import type { Change } from "../payload/payload.ts";
 import { KnownRuns } from "./known-runs.ts";
-import { hasEnded, type Listener, type Plan, type Run, type RunStore, type Source } from "./run-store.ts";
+import { hasEnded, type Plan, type Run, type RunStore, type Source } from "./run-store.ts";
 
 const [gzip, gunzip] = [promisify(pack), promisify<Buffer, ZlibOptions, Buffer>(unpack)];
 

@@ -8,7 +8,7 @@ import { isRunId, newRunId } from "../../core/id.ts";
 import { fsyncFolder } from "../../files/files.ts";
 import type { Change } from "../payload/payload.ts";
 import { KnownRuns } from "./known-runs.ts";
-import { type Listener, type Plan, type Run, type RunStore, type Source } from "./run-store.ts";
+import { type Plan, type Run, type RunStore, type Source } from "./run-store.ts";
 
 /**
  * A line of STATE/runs.jsonl: runs as they are from now on, or ids of runs that are forgotten. `n` counts the lines of
