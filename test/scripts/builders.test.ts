@@ -194,6 +194,8 @@ wait`,
       await tagged.checkout(join(dir, builder, "tagged"));
       await knowSite(join(dir, builder));
     }
+    // before the builders, which else wait for a lease on a bus that is new
+    const { claims, close } = await openAs(builders, ours);
     const [one, two] = [await start(ours), await start(hung)];
     const seen = async (line: string) => await waitFor(async () => (await events()).includes(line), { what: line });
     const published = async () =>
@@ -205,7 +207,6 @@ wait`,
       ).stdout;
     const publishers = ["uploads", "release", "release.sh", "server-update"];
 
-    const { claims, close } = await openAs(builders, ours);
     await writeFile(join(dir, "hold"), "");
     for (const repo of ["me/taken", "me/hung"]) {
       assert.is((await one.push(repo, sha(1))).status, 202);
