@@ -1,6 +1,7 @@
 import { mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import process from "node:process";
 import { cleanLine } from "../core/clean.ts";
 import { messageOf, Refused, systemCode, UsageError } from "../core/errors.ts";
 import { $ } from "../exec/exec.ts";
@@ -18,12 +19,14 @@ export interface Signers {
 /**
  * Read the file of who may sign.
  * @param where what names it, for messages
- * @throws {UsageError} when it cannot be read, others may write it, or nobody stands in it
+ * @throws {UsageError} when it cannot be read, others than root and this user may write it, or nobody stands in it
  */
 export async function readSigners(file: string, where: string): Promise<Signers> {
   const wrong = (why: string) => new UsageError(`${where}: ${file} ${why}`);
   try {
     const [info, text] = [await stat(file), await readFile(file)];
+    const isOurs = [0, process.getuid?.()].includes(info.uid);
+    if (!isOurs) throw wrong(`belongs to user ${info.uid}, who could add keys to it; run: chown root ${file}`);
     if ((info.mode & 0o022) !== 0) throw wrong(`can be written by others; run: chmod go-w ${file}`);
     const isPgp = text.includes("BEGIN PGP PUBLIC KEY") || (text[0] ?? 0) >= 0x80;
     const isEmpty = !isPgp && text.toString().replace(/#.*/g, "").trim() === "";

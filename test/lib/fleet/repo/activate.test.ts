@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import {
   appendFile,
   chmod,
+  chown,
   lstat,
   mkdir,
   open,
@@ -617,14 +618,20 @@ testUnless(test, needsCommand("ssh-keygen"))(
   },
 );
 
+/** A gpg for git, with the keys of this file and further options. */
+async function gpgWith(...options: string[]): Promise<string> {
+  const program = join(tempDir(), "gpg");
+  const argv = ["gpg", "--homedir", home.path, ...options].join(" ");
+  await writeFile(program, `#!/bin/sh\nexec ${argv} "$@"\n`, { mode: 0o755 });
+  return program;
+}
+
 gpgTest("signers: with OpenPGP keys; those of the account do not count", async () => {
   const { repo, update } = await setUp();
   const [mine, other] = [await home.key("Me <me@example.com>"), await home.key("Other <other@example.com>")];
   const signers = join(tempDir(), "signers.asc");
   await writeFile(signers, await home.export(mine), { mode: 0o644 });
-  const program = join(tempDir(), "gpg");
-  await writeFile(program, `#!/bin/sh\nexec gpg --homedir ${home.path} "$@"\n`, { mode: 0o755 });
-  await repo.git("config", "gpg.program", program);
+  await repo.git("config", "gpg.program", await gpgWith());
   await signWith(repo, "openpgp", other);
   await repo.push({ "index.html": "other" });
   process.env["GNUPGHOME"] = home.path;
@@ -636,6 +643,49 @@ gpgTest("signers: with OpenPGP keys; those of the account do not count", async (
   await signWith(repo, "openpgp", mine);
   const sha = await repo.push({ "index.html": "mine" });
   assert.is((await update({ signers })).sha, sha);
+});
+
+gpgTest(
+  "signers: no commit is served that was signed with SHA-1, by an expired or by a revoked OpenPGP key",
+  async () => {
+    const { repo, update, site } = await setUp();
+    const long = "20200101T000000";
+    const mine = await home.key("Mine <mine@example.com>");
+    const expired = await home.key("Expired <expired@example.com>", { at: long, expires: "20200201T000000" });
+    const revoked = await home.key("Revoked <revoked@example.com>");
+    const signers = join(tempDir(), "signers.asc");
+    const write = async () => writeFile(signers, await home.export(mine, expired, revoked), { mode: 0o644 });
+    await write();
+    const commit = async (key: string, ...options: string[]) => {
+      await repo.git("config", "gpg.program", await gpgWith(...options));
+      await signWith(repo, "openpgp", key);
+      return await repo.push({ "index.html": `${key} ${options.join(" ")}` });
+    };
+    const first = await commit(mine);
+    assert.is((await update({ signers })).sha, first);
+    await commit(mine, "--digest-algo", "SHA1");
+    assert.match(await failure(update({ signers })), "is not signed by a key of");
+    await commit(expired, "--faked-system-time", "20200102T000000!");
+    assert.match(await failure(update({ signers })), "is not signed by a key of");
+    const good = await commit(revoked);
+    assert.is((await update({ signers })).sha, good);
+    // signed while the key was good, and revoked since
+    await commit(revoked, "--no-sk-comments");
+    const certificate = join(home.path, "openpgp-revocs.d", `${revoked}.rev`);
+    await writeFile(certificate, (await readFile(certificate, "utf8")).replace(/^:(?=-----BEGIN)/m, ""));
+    await home.gpg(["--import", certificate]);
+    await write();
+    assert.match(await failure(update({ signers })), "is not signed by a key of");
+    assert.is(await git(site, "rev-parse", "HEAD"), good);
+  },
+);
+
+testUnless(test, needsRoot)("signers: a file that belongs to another user is not believed", async () => {
+  const { update } = await setUp();
+  const signers = join(tempDir(), "signers");
+  await writeFile(signers, "me@example.com ssh-ed25519 AAAA\n", { mode: 0o644 });
+  await chown(signers, 12345, 0);
+  assert.match(await failure(update({ signers })), /signers: .* belongs to user 12345, .*; run: chown root /);
 });
 
 test.run();
