@@ -38,7 +38,7 @@ export async function readBuildTargets(): Promise<Target[]> {
 export async function tellBuild(result: BuildResult, targets: readonly Target[], terminal: Terminal): Promise<void> {
   if (targets.length === 0 || result.result === "unchanged") return;
   const { tellOnce } = await load();
-  await tellOnce([await noticeOf(result)], {
+  await tellOnce(await noticeOf(result), {
     folder: join(home(), ".local/state/boatyard/notify"),
     targets,
     // the log's secrets are masked already

@@ -1,6 +1,5 @@
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Mask } from "../core/mask.ts";
 import { cleanLine } from "../core/clean.ts";
 import { messageOf } from "../core/errors.ts";
 import { $, commandFailure } from "../exec/exec.ts";
@@ -50,13 +49,14 @@ export class Teller {
   /** Open what a former server left in the state folder. */
   static async open(parts: TellerParts): Promise<Teller> {
     const { settings, log } = parts;
-    // the mask of the configuration in force, also after a reload
-    const mask: Mask = Object.assign((text: string) => settings.mask(text), {
-      spans: (text: string) => settings.mask.spans(text),
+    const outbox = await Outbox.open({
+      folder: join(settings.config.state, "notify"),
+      targets: targetsOf(parts),
+      // that of the configuration in force, also after a reload
+      mask: (text) => settings.mask(text),
+      log: (text) => log.warn(text),
     });
-    const folder = join(settings.config.state, "notify");
-    const options = { folder, mask, log: (text: string) => log.warn(text), targets: settings.config.targets };
-    return new Teller(parts, await Outbox.open(options, otherTargets(parts)));
+    return new Teller(parts, outbox);
   }
 
   /** Who is to be told of a run's end: for the line that says so. */
@@ -114,7 +114,7 @@ export class Teller {
   /** Apply a configuration that was replaced. */
   async reload(): Promise<void> {
     this.#withoutForge.clear();
-    await this.#outbox.setTargets(this.#parts.settings.config.targets, otherTargets(this.#parts));
+    await this.#outbox.setTargets(targetsOf(this.#parts));
   }
 
   /** Stop telling. What was not told stays on disk for the next server. */
@@ -175,16 +175,16 @@ interface ForCommands {
   change?: Run["change"];
 }
 
-/** Besides people: the forges, and the commands of each repo. */
-function otherTargets(parts: TellerParts): OutboxTarget[] {
-  const { forges, repos } = parts.settings.config;
+/** People, the forges, and the commands of each repo. */
+function targetsOf(parts: TellerParts): OutboxTarget[] {
+  const { targets, forges, repos } = parts.settings.config;
   const commands = [...repos.values()].map(
     (repo): OutboxTarget<ForCommands> => ({
       ...{ id: `commands ${repo.name}`, name: `commands of ${repo.name}`, limit: 2 ** 31 - 1 },
       send: async ([told], signal) => told && (await runCommands(parts, repo, told, signal)),
     }),
   );
-  return [...forges.map(statusTarget), ...commands];
+  return [...targets, ...forges.map(statusTarget), ...commands];
 }
 
 /** on_failure and on_change. One that fails is in the log, and not tried again. */

@@ -89,9 +89,7 @@ export class Messages {
     this.#secrets = createMask(targets.flatMap(({ secrets }) => secrets));
     if (this.#outbox) await this.#outbox.setTargets(targets);
     else if (targets.length > 0) {
-      const mask = Object.assign((text: string) => this.#secrets(text), {
-        spans: (text: string) => this.#secrets.spans(text),
-      });
+      const mask = (text: string) => this.#secrets(text);
       this.#outbox = await Outbox.open({ folder: folderOf(releases), targets, mask, log });
       if (this.#isRunning) this.#outbox.start();
     }

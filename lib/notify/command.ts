@@ -13,11 +13,9 @@ export function command(text: string): Send {
     const { env, ...place } = as(currentUser());
     const output = await sh(text, {
       ...place,
-      env: { ...env, ...commandVariables(message) },
+      env: { ...env, ...variablesOf(message) },
       input: plainText(message),
-      timeout,
-      signal,
-      nothrow: true,
+      ...{ timeout, signal, nothrow: true },
     });
     if (output.ok) return;
     const said = output.stderr.trim().split("\n").at(-1) ?? "";
@@ -29,7 +27,7 @@ export function command(text: string): Send {
 }
 
 /** What the command is told; nothing of it is ever part of a command line. */
-export function commandVariables(message: Message): Record<string, string> {
+function variablesOf(message: Message): Record<string, string> {
   const { newest, all, id, url = "" } = message;
   return {
     NOTIFY_ID: id,

@@ -1,6 +1,5 @@
 import { createHash } from "node:crypto";
 import { hostname } from "node:os";
-import type { Mask } from "../core/mask.ts";
 import { cleanLine } from "../core/clean.ts";
 
 /** Something that people are told of. All texts may come from outside. */
@@ -67,32 +66,23 @@ export function isWanted(told: Pick<Told, "outcome" | "change">, when: When): bo
 /** Lines of a log that a message shows. */
 export const maxLines = 20;
 
+/** The texts of a notice, and how many characters of each are shown. */
+const texts = { subject: 300, repo: 300, what: 300, stage: 80, reason: 300, ref: 300, title: 300 } as const;
+const names = { author: 100, pusher: 100 } as const;
+
 /** A notice as it may be kept and sent: its secrets masked, nothing in it that acts on a terminal, nothing endless. */
-export function prepare(notice: Notice, standing: Standing, mask: Mask): Told {
-  const line = (text: string, most = 300) => cut(cleanLine(mask(text)), most);
-  const optional = (text: string | undefined, most?: number) =>
-    text === undefined || text === "" ? undefined : line(text, most);
+export function prepare(notice: Notice, standing: Standing, mask: (text: string) => string): Told {
+  const told: { -readonly [Key in keyof Told]: Told[Key] } = { ...notice, ...standing, host: hostname() };
+  for (const [name, most] of Object.entries({ ...texts, ...names }) as [keyof typeof texts, number][])
+    Object.assign(told, { [name]: told[name] ? cut(cleanLine(mask(told[name])), most) : undefined });
   const { lines = [] } = notice;
-  return {
-    ...notice,
-    ...standing,
-    host: hostname(),
-    subject: line(notice.subject),
-    repo: optional(notice.repo),
-    what: line(notice.what),
-    stage: optional(notice.stage, 80),
-    reason: optional(notice.reason),
-    ref: optional(notice.ref),
-    title: optional(notice.title),
-    author: optional(notice.author, 100),
-    pusher: optional(notice.pusher, 100),
-    url: linkOf(notice.url),
-    // masked together: a secret may have several lines
-    lines: mask(lines.slice(-maxLines).join("\n"))
-      .split("\n")
-      .filter((_, at) => at < maxLines && lines.length > 0)
-      .map((each) => cut(cleanLine(each), 400)),
-  };
+  // masked together: a secret may have several lines
+  const shown = mask(lines.slice(-maxLines).join("\n"))
+    .split("\n")
+    .slice(0, lines.length === 0 ? 0 : maxLines);
+  told.lines = shown.map((line) => cut(cleanLine(line), 400));
+  told.url = linkOf(notice.url);
+  return told;
 }
 
 /** A link as chats and mail take it; undefined for what is none. */
@@ -111,14 +101,6 @@ export function cut(text: string, most: number): string {
 /** What several notices have in common that one message tells together: how it ended, where, and why. */
 export function causeOf({ outcome, change, stage, reason, what }: Told): string {
   return JSON.stringify([outcome, change, stage, reason, outcome === "news" ? what : ""]);
-}
-
-/** Where room is needed: the oldest of the repo that has most, so that none pushes out another's. */
-export function oldestOfMost<T>(all: readonly T[], repoOf: (one: T) => string): T {
-  const counts = new Map<string, number>();
-  for (const each of all) counts.set(repoOf(each), (counts.get(repoOf(each)) ?? 0) + 1);
-  const most = Math.max(...counts.values());
-  return all.find((each) => counts.get(repoOf(each)) === most) as T;
 }
 
 /** A short name that stands for a text and is good as a file's name. */

@@ -1,34 +1,14 @@
-import { mkdir, readdir, readFile, rm } from "node:fs/promises";
+import { mkdir, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { cleanLine } from "../core/clean.ts";
-import { messageOf, systemCode } from "../core/errors.ts";
-import type { Mask } from "../core/mask.ts";
+import { messageOf } from "../core/errors.ts";
+import { Mutex } from "../core/mutex.ts";
 import { formatDuration } from "../core/units.ts";
-import { removeStaleTemporaries, writeAtomic } from "../files/files.ts";
-import { composeMessage } from "./message.ts";
-import { causeOf, isWanted, type Notice, oldestOfMost, prepare, type Standing, type Told } from "./notice.ts";
-import { Subjects } from "./subjects.ts";
-import { NotSent, type Target } from "./target.ts";
-
-/** Where messages of one kind go: to people, to a forge as commit statuses, to a repo's commands. */
-export interface OutboxTarget<Message extends object = object> {
-  /** The same as long as it leads to the same place: by it what waits finds its target after a restart. */
-  readonly id: string;
-  /** For the log: `notify: email to ops@example.com`. */
-  readonly name: string;
-  /** Send what goes together, in its order. @throws {NotSent} */
-  send(messages: readonly Message[], signal: AbortSignal): Promise<void>;
-  /** Messages of one cause that come within `group` milliseconds of each other are sent together; else each alone. */
-  causeOf?(message: Message): string;
-  readonly group?: number;
-  /** So many keys at once, in order within each. Default: one message after the other. */
-  readonly keysAtOnce?: number;
-  /** Milliseconds between two messages. */
-  readonly pace?: number;
-  /** Milliseconds for one. Default: 90 s. */
-  readonly limit?: number;
-}
+import { readIfThere, removeStaleTemporaries, writeAtomic } from "../files/files.ts";
+import { causeOf, isWanted, type Notice, prepare, type Standing } from "./notice.ts";
+import { oldestOfMost, Subjects } from "./subjects.ts";
+import { NotSent, type OutboxTarget } from "./target.ts";
 
 /** Something that a target is to be told. */
 export interface Item {
@@ -38,16 +18,18 @@ export interface Item {
   readonly about: string;
   /** Whose it is: where too much waits, the one with most of it loses its oldest. */
   readonly repo: string;
+  /** What waits of one cause is sent together; undefined: it goes alone. */
+  readonly cause?: string;
   readonly message: object;
 }
 
 export interface OutboxOptions {
   /** Where messages are kept until they are sent; this process alone works in it. */
   readonly folder: string;
-  readonly mask: Mask;
+  readonly targets: readonly OutboxTarget[];
+  readonly mask: (text: string) => string;
   /** Gets a line for what could not be sent. */
   readonly log: (text: string) => void;
-  readonly targets?: readonly Target[];
   /** Milliseconds before the first repetition; each further one waits twice as long. Default: 1 s. */
   readonly backoff?: number;
   /** Milliseconds after which a message that a target does not take is given up. Default: 24 h. */
@@ -56,32 +38,22 @@ export interface OutboxOptions {
   readonly maxWaiting?: number;
 }
 
-/** A message that waits; its number gives the order, whatever the clock says. */
+/** A message that waits. The order is that of its number, all times are of `performance.now()`: no clock counts. */
 interface Waiting extends Item {
   readonly target: string;
   readonly number: number;
-  /** By `performance.now()`. */
   readonly since: number;
-}
-
-/** Messages that are sent one after the other: of a target, or of one of its keys. */
-interface Row {
   tries: number;
   notBefore: number;
-  sending: Promise<boolean> | undefined;
 }
 
-/** A target, and what it is still to be told. */
 interface Lane {
   target: OutboxTarget;
-  waiting: Waiting[];
-  readonly rows: Map<string, Row>;
   notBefore: number;
-  timer: NodeJS.Timeout | undefined;
-  /** Why it did not take the last message: said once. */
-  trouble: string | undefined;
-  /** Of whom the log says that the oldest messages are dropped. */
-  readonly full: Set<string>;
+  /** What is being sent, by its key. */
+  readonly sending: Map<string, Promise<boolean>>;
+  /** What the log was told since it last took a message. */
+  readonly said: Set<string>;
 }
 
 /** The longest wait between two tries, and the longest that a target may ask for; milliseconds. */
@@ -99,10 +71,13 @@ export class Outbox {
   readonly #subjects: Subjects;
   readonly #lanes = new Map<string, Lane>();
   readonly #abort = new AbortController();
-  #people: readonly Target[] = [];
-  #telling: Promise<unknown> = Promise.resolve();
+  /** What a failure means depends on the one before, and the newest message of a key comes last. */
+  readonly #writes = new Mutex();
+  /** All that waits, in order. */
+  #waiting: Waiting[] = [];
   #number = 0;
   #started = false;
+  #timer: NodeJS.Timeout | undefined;
 
   private constructor(options: OutboxOptions) {
     this.#options = options;
@@ -111,38 +86,28 @@ export class Outbox {
   }
 
   /** Open a folder, with what a former process left there. Nothing is sent before `start` or `flush`. */
-  static async open(options: OutboxOptions, others: readonly OutboxTarget[] = []): Promise<Outbox> {
+  static async open(options: OutboxOptions): Promise<Outbox> {
     const outbox = new Outbox(options);
-    await outbox.route(options.targets ?? [], others, await outbox.read());
+    await outbox.read();
+    await outbox.setTargets(options.targets);
     return outbox;
   }
 
-  /** Other targets from now on: what waits for one that is gone is dropped. */
-  async setTargets(people: readonly Target[], others: readonly OutboxTarget[] = []): Promise<void> {
-    await this.route(people, others, []);
-    if (this.#started) this.start();
-  }
-
-  private async route(people: readonly Target[], others: readonly OutboxTarget[], found: readonly Waiting[]) {
-    this.#people = people;
-    const targets = new Map([...people.map(toPeople), ...others].map((target) => [target.id, target]));
-    const all = [...found, ...[...this.#lanes.values()].flatMap(({ waiting }) => waiting)];
-    for (const [id, { timer }] of this.#lanes) {
-      clearTimeout(timer);
-      if (!targets.has(id)) this.#lanes.delete(id);
-    }
-    for (const [id, target] of targets) {
-      const fresh = { rows: new Map(), timer: undefined, trouble: undefined, full: new Set<string>() };
-      const waiting = all.filter((each) => each.target === id);
-      const lane = this.#lanes.get(id) ?? { ...fresh, target, waiting, notBefore: 0 };
-      this.#lanes.set(id, Object.assign(lane, { target, waiting, notBefore: 0 }));
-      // what was corrected is tried at once
-      for (const row of lane.rows.values()) row.notBefore = 0;
-    }
-    for (const each of all.filter(({ target }) => !targets.has(target))) {
-      this.say(`notify: the message about ${each.about} is dropped: its target is gone`);
-      await this.remove(each);
-    }
+  /** These targets from now on: what waits is tried at once, and dropped where its target is gone. */
+  async setTargets(targets: readonly OutboxTarget[]): Promise<void> {
+    await this.#writes.run(async () => {
+      const ids = targets.map(({ id }) => id);
+      for (const id of this.#lanes.keys()) if (!ids.includes(id)) this.#lanes.delete(id);
+      for (const target of targets) {
+        const lane = this.#lanes.get(target.id) ?? { target, notBefore: 0, sending: new Map(), said: new Set() };
+        this.#lanes.set(target.id, Object.assign(lane, { target, notBefore: 0 }));
+      }
+      for (const each of this.#waiting) each.notBefore = 0;
+      const gone = this.#waiting.filter(({ target }) => !this.#lanes.has(target));
+      for (const { about } of gone) this.say(`the message about ${about} is dropped: its target is gone`);
+      await this.done(gone);
+      this.schedule();
+    });
   }
 
   /**
@@ -151,58 +116,69 @@ export class Outbox {
    * @returns what it means for its subject.
    */
   async tell(notice: Notice): Promise<Standing> {
-    // one after the other: the second failure of a subject is none of the first
-    const told = this.#telling.then(async () => {
+    return await this.#writes.run(async () => {
       const { standing, isKnown } = await this.#subjects.judge(notice);
       if (isKnown) return standing;
       const message = prepare(notice, standing, this.#options.mask);
       const { id: key, subject: about, repo = about } = message;
-      for (const { id, when } of this.#people)
-        if (isWanted(message, when)) await this.put(id, { key, about, repo, message });
+      for (const { target } of this.#lanes.values())
+        if (target.when && isWanted(message, target.when))
+          await this.add(target, { key, about, repo, cause: causeOf(message), message }, true);
       await this.#subjects.remember(notice, standing);
       return standing;
     });
-    this.#telling = told.catch(() => undefined);
-    return await told;
   }
 
   /** Tell one target; it is on disk when this resolves, unless `keep` is false: then it ends with this process. */
   async put(id: string, item: Item, { keep = true } = {}): Promise<void> {
-    const target = this.#lanes.get(id);
-    if (!target) return;
+    await this.#writes.run(async () => {
+      const target = this.#lanes.get(id)?.target;
+      if (target) await this.add(target, item, keep);
+    });
+  }
+
+  private async add({ id: target, name }: OutboxTarget, item: Item, keep: boolean): Promise<void> {
     const number = ++this.#number;
-    if (keep) {
-      await mkdir(this.#folder, { recursive: true, mode: 0o700 });
-      const kept = { target: id, number, queued: new Date(), ...item };
-      await writeAtomic(this.path(number), `${JSON.stringify(kept, null, 2)}\n`, { mode: 0o600 });
+    const kept = JSON.stringify({ target, number, queued: new Date(), ...item }, null, 2);
+    if (keep) await writeAtomic(this.path(number), `${kept}\n`, { mode: 0o600 });
+    await this.queue({ ...item, target, number, since: performance.now(), tries: 0, notBefore: 0 });
+    const { maxWaiting = 1000 } = this.#options;
+    const all = this.#waiting.filter((each) => each.target === target);
+    if (all.length > maxWaiting) {
+      const dropped = oldestOfMost(all, ({ repo }) => repo);
+      const why = `${maxWaiting} messages wait for it; the oldest about ${dropped.repo} are dropped`;
+      this.say(`${name}: ${why}`, this.#lanes.get(target), why);
+      await this.done([dropped]);
     }
-    // the targets may be others meanwhile
-    const lane = this.#lanes.get(id);
-    const waiting = { ...item, target: id, number, since: performance.now() };
-    if (!lane) return await this.remove(waiting);
-    const former = lane.waiting.filter(({ key }) => key === item.key);
-    lane.waiting.push(waiting);
-    await this.done(lane, former);
-    await this.dropOldest(lane);
-    this.schedule(lane);
+    this.schedule();
+  }
+
+  private async queue(waiting: Waiting): Promise<void> {
+    const { target, key } = waiting;
+    const former = this.#waiting.filter((each) => each.target === target && each.key === key);
+    for (const { tries, notBefore } of former) Object.assign(waiting, { tries, notBefore });
+    this.#waiting.push(waiting);
+    await this.done(former);
   }
 
   /** How many messages wait. */
   get waiting(): number {
-    return [...this.#lanes.values()].reduce((sum, { waiting }) => sum + waiting.length, 0);
+    return this.#waiting.length;
   }
 
   /** Send from now on, out of the way. */
   start(): void {
     this.#started = true;
-    for (const lane of this.#lanes.values()) this.schedule(lane);
+    this.schedule();
   }
 
   /** Try once to send all that waits, at once and for at most `limit` milliseconds. */
   async flush(limit: number): Promise<void> {
     const all = [...this.#lanes.values()].map(async (lane) => {
-      for (let first = lane.waiting[0]; first && !this.#abort.signal.aborted; first = lane.waiting[0])
-        if (!(await this.send(lane, first))) return;
+      while (!this.#abort.signal.aborted) {
+        const head = this.#waiting.find(({ target }) => target === lane.target.id);
+        if (!head || !(await (lane.sending.get(head.key) ?? this.send(lane, head)))) return;
+      }
     });
     await Promise.race([Promise.all(all), sleep(limit, undefined, { ref: false })]);
   }
@@ -210,182 +186,140 @@ export class Outbox {
   /** Stop sending. What was not sent stays on disk. */
   async close(): Promise<void> {
     this.#abort.abort();
-    for (const { timer, rows } of this.#lanes.values()) {
-      clearTimeout(timer);
-      for (const { sending } of rows.values()) await sending;
-    }
-    await this.#telling;
+    clearTimeout(this.#timer);
+    await Promise.all([...this.#lanes.values()].flatMap(({ sending }) => [...sending.values()]));
+    await this.#writes.idle();
   }
 
   /** Send what may go now, and look again when the next one may. */
-  private schedule(lane: Lane): void {
-    clearTimeout(lane.timer);
+  private schedule(): void {
+    clearTimeout(this.#timer);
     if (!this.#started || this.#abort.signal.aborted) return;
-    const { keysAtOnce = 1, group: wait = 0 } = lane.target;
-    let busy = [...lane.rows.values()].filter(({ sending }) => sending !== undefined).length;
-    const heads = new Map<string, Waiting>();
-    for (const each of lane.waiting) if (!heads.has(rowOf(lane, each))) heads.set(rowOf(lane, each), each);
     let next = Number.POSITIVE_INFINITY;
-    for (const [name, head] of heads) {
-      const row = lane.rows.get(name);
-      if (row?.sending) continue;
+    const begun = new Set<Lane>();
+    for (const each of this.#waiting) {
+      const lane = this.#lanes.get(each.target);
+      const { atOnce = 1 } = lane?.target ?? {};
+      if (!lane || lane.sending.size >= atOnce || lane.sending.has(each.key)) continue;
+      // where the order of all counts, the first one alone may go
+      if (lane.target.atOnce === undefined && begun.has(lane)) continue;
+      begun.add(lane);
+      const { group = 0 } = lane.target;
       // when no more of its cause came for a while, yet not ever later
-      const quiet = (groupOf(lane, head).at(-1)?.since ?? 0) + wait;
-      const due = Math.max(Math.min(quiet, head.since + wait * maxGroups), row?.notBefore ?? 0, lane.notBefore);
-      if (due > performance.now()) next = Math.min(next, due);
-      else if (busy < keysAtOnce) {
-        busy += 1;
-        void this.send(lane, head);
-      }
+      const quiet = group === 0 ? 0 : (this.groupOf(each).at(-1)?.since ?? 0) + group;
+      const due = Math.max(Math.min(quiet, each.since + group * maxGroups), each.notBefore, lane.notBefore);
+      if (due <= performance.now()) void this.send(lane, each);
+      else next = Math.min(next, due);
     }
     if (next === Number.POSITIVE_INFINITY) return;
-    lane.timer = setTimeout(() => this.schedule(lane), Math.max(1, next - performance.now()));
+    this.#timer = setTimeout(() => this.schedule(), Math.max(1, next - performance.now()));
+  }
+
+  /** What goes out with a message. */
+  private groupOf(head: Waiting): Waiting[] {
+    if (head.cause === undefined) return [head];
+    return this.#waiting.filter(({ target, cause }) => target === head.target && cause === head.cause);
   }
 
   /** Send a message with those that go with it. @returns whether it is over with. */
   private send(lane: Lane, head: Waiting): Promise<boolean> {
-    const name = rowOf(lane, head);
-    const row = lane.rows.get(name) ?? { tries: 0, notBefore: 0, sending: undefined };
-    lane.rows.set(name, row);
-    row.sending ??= this.sendGroup(lane, row, groupOf(lane, head))
-      .catch((error: unknown) => {
-        this.say(`${lane.target.name}: ${messageOf(error)}`);
-        return false;
-      })
-      .finally(() => {
-        row.sending = undefined;
-        if (row.tries === 0) lane.rows.delete(name);
-        const { pace = 0 } = lane.target;
-        lane.notBefore = Math.max(lane.notBefore, performance.now() + pace);
-        this.schedule(lane);
-      });
-    return row.sending;
+    const group = this.groupOf(head);
+    const sent = this.sendGroup(lane, group).finally(() => {
+      for (const { key } of group) lane.sending.delete(key);
+      lane.notBefore = Math.max(lane.notBefore, performance.now() + (lane.target.pace ?? 0));
+      this.schedule();
+    });
+    for (const { key } of group) lane.sending.set(key, sent);
+    return sent;
   }
 
-  private async sendGroup(lane: Lane, row: Row, group: readonly Waiting[]): Promise<boolean> {
-    const { name, limit = 90_000 } = lane.target;
-    const inTime = AbortSignal.any([this.#abort.signal, AbortSignal.timeout(limit)]);
+  private async sendGroup(lane: Lane, group: readonly Waiting[]): Promise<boolean> {
+    const { target, said } = lane;
+    const messages = group.map(({ message }) => message);
+    const inTime = AbortSignal.any([this.#abort.signal, AbortSignal.timeout(target.limit ?? 90_000)]);
     try {
-      await lane.target.send(
-        group.map(({ message }) => message),
-        inTime,
-      );
+      await target.send(messages, inTime);
     } catch (error) {
-      if (this.#abort.signal.aborted) return false;
-      return await this.failed(lane, row, group, error);
+      return this.#abort.signal.aborted ? false : await this.failed(lane, group, error);
     }
-    if (lane.trouble !== undefined) this.say(`${name}: takes messages again`);
-    lane.trouble = undefined;
-    lane.full.clear();
-    row.tries = 0;
-    await this.done(lane, group);
+    if (said.size > 0) this.say(`${target.name}: takes messages again`);
+    said.clear();
+    await this.done(group);
     return true;
   }
 
-  private async failed(lane: Lane, row: Row, group: readonly Waiting[], error: unknown): Promise<boolean> {
+  private async failed(lane: Lane, group: readonly Waiting[], error: unknown): Promise<boolean> {
     const { backoff = 1000, patience = 86_400_000, mask } = this.#options;
+    const { final = false, retryAfter = 0, keyAfter = 0 } = error instanceof NotSent ? error.advice : {};
+    const { id, name, atOnce } = lane.target;
     const why = cleanLine(mask(messageOf(error)));
-    const { final, retryAfter = 0, keyAfter = 0 } = error instanceof NotSent ? error : new NotSent("");
-    const untold = (them: readonly Waiting[]) => {
+    const say = (them: readonly Waiting[], then: string, once?: string) => {
       const more = them.length > 1 ? ` and ${them.length - 1} more` : "";
-      return `${lane.target.name}: not told of ${them[0]?.about}${more}`;
+      this.say(`${name}: not told of ${them[0]?.about}${more}, ${then}: ${why}`, lane, once);
     };
     const now = performance.now();
-    // never before it was tried: its time may be from a clock that was wrong
-    const old = lane.waiting.filter(({ since }) => now - since >= patience);
-    const over = final ? group : old.filter((each) => rowOf(lane, each) === rowOf(lane, group[0] as Waiting));
-    if (over.length > 0) {
-      this.say(`${untold(over)}, ${final ? "and not tried again" : "given up"}: ${why}`);
-      await this.done(lane, over);
-    }
-    if (final) {
-      row.tries = 0;
-      return true;
-    }
+    // asked after a try only: the time may be of a clock that was wrong
+    const over = final ? group : this.#waiting.filter(({ target, since }) => target === id && now - since >= patience);
+    if (over.length > 0) say(over, final ? "and not tried again" : "given up");
+    await this.done(over);
+    const { tries = 0, since = now } = group[0] ?? {};
     const asked = Math.min(Math.max(retryAfter, keyAfter), longestAsked);
-    const grown = Math.max(Math.min(backoff * 2 ** row.tries, longestWait), asked);
-    const oldest = lane.waiting.find((each) => rowOf(lane, each) === rowOf(lane, group[0] as Waiting));
-    const left = oldest === undefined ? grown : patience - (now - oldest.since);
-    const wait = Math.max(1, Math.min(grown, left));
-    row.tries = oldest === undefined ? 0 : row.tries + 1;
-    row.notBefore = now + wait;
-    if (retryAfter > 0) lane.notBefore = Math.max(lane.notBefore, now + wait);
-    if (over.length === 0 && lane.trouble !== why)
-      this.say(`${untold(group)}, tried again in ${formatDuration(wait)}: ${why}`);
-    lane.trouble = why;
-    return false;
+    const grown = final ? 0 : Math.min(backoff * 2 ** tries, longestWait);
+    const wait = Math.max(1, Math.min(Math.max(grown, asked), since + patience - now));
+    const keys = group.map(({ key }) => key);
+    for (const each of this.#waiting)
+      if (each.target === id && keys.includes(each.key))
+        Object.assign(each, { tries: tries + 1, notBefore: now + wait });
+    if (retryAfter > 0 || atOnce === undefined) lane.notBefore = Math.max(lane.notBefore, now + wait);
+    if (over.length === 0) say(group, `tried again in ${formatDuration(wait)}`, why);
+    return final;
   }
 
-  /** A target that is away for long fills neither the memory nor the disk, and no repo drops another's messages. */
-  private async dropOldest(lane: Lane): Promise<void> {
-    const { maxWaiting = 1000 } = this.#options;
-    if (lane.waiting.length <= maxWaiting) return;
-    const dropped = oldestOfMost(lane.waiting, ({ repo }) => repo);
-    if (!lane.full.has(dropped.repo))
-      this.say(`${lane.target.name}: ${maxWaiting} messages wait for it; the oldest about ${dropped.repo} are dropped`);
-    lane.full.add(dropped.repo);
-    await this.done(lane, [dropped]);
-  }
-
-  private async done(lane: Lane, group: readonly Waiting[]): Promise<void> {
-    lane.waiting = lane.waiting.filter((each) => !group.includes(each));
-    for (const each of group) await this.remove(each);
-  }
-
-  private async remove({ number }: Waiting): Promise<void> {
-    await rm(this.path(number), { force: true });
+  /** What is no longer to be told. */
+  private async done(them: readonly Waiting[]): Promise<void> {
+    if (them.length === 0) return;
+    this.#waiting = this.#waiting.filter((each) => !them.includes(each));
+    for (const { number } of them)
+      await rm(this.path(number), { force: true }).catch((error: unknown) => this.say(messageOf(error)));
   }
 
   private path(number: number): string {
     return join(this.#folder, `${String(number).padStart(8, "0")}.json`);
   }
 
-  /** All that waits on disk, in order. */
-  private async read(): Promise<Waiting[]> {
+  private async read(): Promise<void> {
     await mkdir(this.#folder, { recursive: true, mode: 0o700 });
     await removeStaleTemporaries(this.#folder);
-    const found = new Map<string, Waiting>();
-    for (const name of (await readdir(this.#folder)).filter((each) => /^[^.].*\.json$/.test(each)).sort())
-      try {
-        const number = Number.parseInt(name, 10);
-        const kept = JSON.parse(await readFile(join(this.#folder, name), "utf8"));
-        const { queued, target, key, about, repo, message } = Object(kept) as Record<string, unknown>;
-        const texts = [target, key, about, repo];
-        const age = Date.now() - Date.parse(String(queued));
-        if (!(number > 0) || Number.isNaN(age) || !texts.every((text) => typeof text === "string") || !message)
-          throw new Error("is not a message");
-        this.#number = Math.max(this.#number, number);
-        const waiting = { ...(kept as Item & { target: string }), number, since: performance.now() - Math.max(0, age) };
-        const place = JSON.stringify([target, key]);
-        const former = found.get(place);
-        if (former) await this.remove(former);
-        found.set(place, waiting);
-      } catch (error) {
-        // another process may have sent it meanwhile
-        if (systemCode(error) !== "ENOENT")
-          this.say(`notify: ${join(this.#folder, name)}: ${messageOf(error)}; left aside`);
+    const names = (await readdir(this.#folder)).filter((name) => /^[^.].*\.json$/.test(name)).sort();
+    for (const name of names) {
+      const path = join(this.#folder, name);
+      const text = await readIfThere(path);
+      // another process may have sent it meanwhile
+      if (text === undefined) continue;
+      const waiting = parse(text);
+      if (waiting?.number !== Number.parseInt(name, 10)) this.say(`${path}: is not a message; left aside`);
+      else {
+        this.#number = Math.max(this.#number, waiting.number);
+        await this.queue(waiting);
       }
-    return [...found.values()].sort((a, b) => a.number - b.number);
+    }
   }
 
-  private say(text: string): void {
-    this.#options.log(text);
+  private say(text: string, lane?: Lane, once?: string): void {
+    if (once !== undefined && lane?.said.has(once)) return;
+    if (once !== undefined) lane?.said.add(once);
+    this.#options.log(`notify: ${text}`);
   }
 }
 
-function rowOf({ target: { keysAtOnce } }: Lane, { key }: Waiting): string {
-  return keysAtOnce === undefined ? "" : key;
-}
-
-/** What goes out with a message: all that waits of its cause. A recovery never overtakes its failure. */
-function groupOf({ target, waiting }: Lane, head: Waiting): Waiting[] {
-  const cause = target.causeOf?.(head.message);
-  return cause === undefined ? [head] : waiting.filter(({ message }) => target.causeOf?.(message) === cause);
-}
-
-function toPeople({ id, name, group, send }: Target): OutboxTarget<Told> {
-  return {
-    ...{ id, name: `notify: ${name}`, group, causeOf },
-    send: (all, signal) => send(composeMessage(all), signal),
-  };
+function parse(text: string): Waiting | undefined {
+  try {
+    const { queued, ...kept } = JSON.parse(text);
+    const age = Date.now() - Date.parse(queued);
+    const isWhole = [kept.target, kept.key, kept.about, kept.repo].every((each) => typeof each === "string");
+    if (Number.isNaN(age) || !isWhole || !kept.message) return undefined;
+    return { ...kept, since: performance.now() - Math.max(0, age), tries: 0, notBefore: 0 };
+  } catch {
+    return undefined;
+  }
 }

@@ -1,20 +1,44 @@
-import { messageOf } from "../core/errors.ts";
+import { type Infer, y } from "../config/yaml.ts";
+import { messageOf, UsageError } from "../core/errors.ts";
 import { version } from "../core/version.ts";
 import { type Answer, parseRetryAfter, reasonOf, request } from "../fetch/fetch.ts";
-import { chatPayload, type Shape, withoutLinks } from "./chat.ts";
+import { chatPayload, withoutLinks } from "./chat.ts";
 import { type Message, plainText, titleOf } from "./message.ts";
 import { cut } from "./notice.ts";
-import { NotSent, type Send } from "./target.ts";
+import { type Entry, NotSent, type Person } from "./target.ts";
 
 /** Messages by HTTP: to the webhook of a chat, to any URL that takes JSON, to a topic of ntfy. */
 
-/** A chat's incoming webhook, or any URL that takes JSON. */
-export function webhook(url: string, { shape, token }: { shape: Shape | "plain"; token: string | undefined }): Send {
-  return async (message, signal) => {
-    const body = shape === "plain" ? plainPayload(message) : chatPayload(message, shape);
-    const authorization = token === undefined ? {} : { authorization: `Bearer ${token}` };
-    const headers = { "idempotency-key": message.id, ...authorization };
-    acceptAnswer(await postJson(url, body, { headers, signal }));
+const webUrl = y.string({ match: /^https?:\/\/[^\s/]/, what: "an http or https URL" });
+
+export const webhookSchema = y.object({
+  url: y.optional(webUrl),
+  url_file: y.optional(y.string()),
+  shape: y.optional(y.choice(["plain", "slack", "mattermost", "discord"]), "plain"),
+  token_file: y.optional(y.string()),
+});
+
+/** A chat's incoming webhook, or any URL that takes JSON. @throws {UsageError} */
+export async function readWebhook(
+  { url, url_file, shape, token_file }: Infer<typeof webhookSchema>,
+  { where, secret }: Entry,
+): Promise<Person> {
+  if ((url === undefined) === (url_file === undefined))
+    throw new UsageError(`${where}: a webhook takes either url or url_file`);
+  const address = url ?? (await secret(url_file ?? ""));
+  if (!/^https?:\/\//.test(address) || !URL.canParse(address))
+    throw new UsageError(`${where}: what is in url_file is not an http or https URL`);
+  const token = token_file === undefined ? undefined : await secret(token_file);
+  const { host, pathname, search } = new URL(address);
+  return {
+    id: `webhook ${shape} ${address}`,
+    name: `${shape === "plain" ? "webhook" : shape} at ${host}`,
+    // who has the address of a chat's webhook can write there
+    secrets: [token ?? "", `${pathname}${search}`.slice(1)].filter((each) => each.length >= 8),
+    send: async (message, signal) => {
+      const body = shape === "plain" ? plainPayload(message) : chatPayload(message, shape);
+      await post(address, body, { token, signal, headers: { "idempotency-key": message.id } });
+    },
   };
 }
 
@@ -35,94 +59,100 @@ export function plainPayload(message: Message): object {
   };
 }
 
-/** More bytes than this would become an attachment (https://docs.ntfy.sh/publish/#limitations). */
-const maxBytes = 4000;
+export const ntfySchema = y.object({
+  server: y.optional(webUrl, "https://ntfy.sh"),
+  topic: y.string({ match: /^[-_A-Za-z0-9]{1,64}$/, what: "a topic: letters, digits, - and _" }),
+  token_file: y.optional(y.string()),
+});
 
-/** A topic of an ntfy server: the message as JSON to its root. */
-export function ntfy(server: string, { topic, token }: { topic: string; token: string | undefined }): Send {
-  return async (message, signal) => {
-    const headers = token === undefined ? {} : { authorization: `Bearer ${token}` };
-    acceptAnswer(await postJson(server, ntfyPayload(message, topic), { headers, signal }));
+/** A topic of an ntfy server: the message as JSON to its root. @throws {UsageError} */
+export async function ntfy(
+  { server, topic, token_file }: Infer<typeof ntfySchema>,
+  { secret }: Entry,
+): Promise<Person> {
+  const token = token_file === undefined ? undefined : await secret(token_file);
+  return {
+    id: `ntfy ${server} ${topic}`,
+    name: `ntfy topic ${topic} at ${new URL(server).host}`,
+    secrets: token === undefined ? [] : [token],
+    send: async (message, signal) => await post(server, ntfyPayload(message, topic), { token, signal }),
   };
 }
+
+/** More bytes than this would become an attachment (https://docs.ntfy.sh/publish/#limitations). */
+const maxBytes = 4000;
 
 /** The JSON that ntfy takes; its apps make links of what looks like one, and show no markup unless asked. */
 export function ntfyPayload(message: Message, topic: string): object {
   const { url, newest } = message;
   const failed = newest.outcome === "failed";
   let { lines } = message;
-  const text = () => withoutLinks(plainText({ ...message, lines, url: undefined }));
-  while (lines.length > 0 && Buffer.byteLength(text()) > maxBytes) lines = lines.slice(1);
+  const textOf = () => withoutLinks(plainText({ ...message, lines, url: undefined }));
+  while (lines.length > 0 && Buffer.byteLength(textOf()) > maxBytes) lines = lines.slice(1);
+  let text = textOf();
+  while (Buffer.byteLength(text) > maxBytes) text = cut(text, Math.floor(text.length * 0.9));
   return {
     topic,
     title: withoutLinks(cut(titleOf(message), 120)),
-    message: shortened(text()),
+    message: text,
     priority: failed ? 4 : 3,
     tags: [failed ? "rotating_light" : newest.outcome === "ok" ? "white_check_mark" : "package"],
     ...(url === undefined ? {} : { click: url }),
   };
 }
 
-function shortened(text: string): string {
-  let short = text;
-  while (Buffer.byteLength(short) > maxBytes) short = cut(short, Math.floor(short.length * 0.9));
-  return short;
-}
+/** Answers that stay the same however often it is tried. */
+const lasting = new Set([400, 404, 405, 410, 413, 415, 422]);
 
-/** Milliseconds for one request. */
-const timeout = 30_000;
-
-/** A JSON request and its answer, whatever its status. @throws {NotSent} when none comes. */
-async function postJson(
+/** @throws {NotSent} unless the receiver took it. */
+async function post(
   url: string,
   body: object,
-  { headers = {}, signal }: { headers?: Record<string, string>; signal?: AbortSignal | undefined },
+  { token, headers, signal }: { token: string | undefined; headers?: Record<string, string>; signal: AbortSignal },
+): Promise<void> {
+  const authorization = token === undefined ? {} : { authorization: `Bearer ${token}` };
+  const { status, headers: answered, text } = await postJson(url, body, { ...authorization, ...headers }, signal);
+  if (status >= 200 && status < 300) return;
+  if (status >= 300 && status < 400)
+    throw new NotSent(`it answered ${status}, a redirect, which is not followed; correct its URL`, { final: true });
+  throw new NotSent(answerOf(status, text), {
+    final: lasting.has(status),
+    retryAfter: parseRetryAfter(answered["retry-after"], Date.now()) ?? retryInBody(status, text),
+  });
+}
+
+/** `it answered 500: no room`. */
+export function answerOf(status: number, text: string): string {
+  const said = text.replace(/\s+/g, " ").trim().slice(0, 200);
+  return `it answered ${status}${said === "" ? "" : `: ${said}`}`;
+}
+
+/** A JSON request and its answer, whatever its status. @throws {NotSent} when none comes within 30 seconds. */
+export async function postJson(
+  url: string,
+  body: object,
+  headers: Readonly<Record<string, string>>,
+  signal: AbortSignal,
 ): Promise<Answer> {
+  const json = { "content-type": "application/json", accept: "application/json" };
   try {
     return await request(url, {
       method: "POST",
       body: JSON.stringify(body),
-      headers: {
-        "content-type": "application/json",
-        accept: "application/json",
-        "user-agent": `boatyard/${version}`,
-        ...headers,
-      },
+      headers: { ...json, "user-agent": `boatyard/${version}`, ...headers },
       throughProxy: true,
-      timeout,
+      timeout: 30_000,
       maxBytes: 16 * 1024,
       signal,
     });
   } catch (error) {
-    if (signal?.aborted) throw error;
+    if (signal.aborted) throw error;
     throw new NotSent(`no answer: ${reasonOf(error) || messageOf(error)}`);
   }
 }
 
-/** Answers that stay the same however often it is tried. */
-const lasting = new Set([400, 404, 405, 410, 413, 415, 422]);
-
-/** Take what a chat or another receiver answered. @throws {NotSent} unless it took the message. */
-function acceptAnswer({ status, headers, text }: Answer): void {
-  if (status >= 200 && status < 300) return;
-  if (status >= 300 && status < 400)
-    throw new NotSent(`it answered ${status}, a redirect, which is not followed; correct its URL`, {
-      final: true,
-    });
-  const said = text.replace(/\s+/g, " ").trim().slice(0, 200);
-  throw new NotSent(`it answered ${status}${said === "" ? "" : `: ${said}`}`, {
-    final: lasting.has(status),
-    retryAfter: parseRetryAfter(headers["retry-after"], Date.now()) ?? retryInBody(status, text),
-  });
-}
-
 /** Discord says in the body how many seconds to wait. */
 function retryInBody(status: number, text: string): number | undefined {
-  if (status !== 429) return undefined;
-  try {
-    const { retry_after: seconds } = JSON.parse(text) as { retry_after?: unknown };
-    return typeof seconds === "number" ? Math.min(seconds, 3600) * 1000 : undefined;
-  } catch {
-    return undefined;
-  }
+  const seconds = status === 429 ? Number(/"retry_after":\s*([\d.]+)/.exec(text)?.[1]) : Number.NaN;
+  return Number.isNaN(seconds) ? undefined : Math.ceil(seconds * 1000);
 }

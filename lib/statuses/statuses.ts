@@ -17,7 +17,7 @@ export function statusTarget(forge: Forge): OutboxTarget<CommitStatus> {
   return {
     id: `status ${forge.host}`,
     name: `status: ${forge.host}`,
-    keysAtOnce: isGithub ? 1 : 4,
+    atOnce: isGithub ? 1 : 4,
     pace: isGithub ? 1000 : 0,
     send: async ([status], signal) => await sendStatus(forge, status as CommitStatus, signal),
   };

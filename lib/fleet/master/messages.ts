@@ -102,7 +102,7 @@ async function tell({ targets, terminal }: Teller, notice: Omit<Notice, "id" | "
   if (targets.length === 0) return;
   const { tellOnce } = await load();
   const whole = { id: newRunId(), by: "server-update", at: new Date().toISOString(), ...notice };
-  await tellOnce([whole], {
+  await tellOnce(whole, {
     folder: join(stateFolder(), "notify"),
     targets,
     mask: maskOf(targets),

@@ -152,7 +152,7 @@ test("a refusal of the mail is final, a passing one is not, a silent server is l
   const target = await targetOf({ server: `smtp://localhost:${port}` });
   const finals: unknown[] = [];
   for (code of [451, 554])
-    await target.send(await sampleMessage(), new AbortController().signal).catch(({ final }) => finals.push(final));
+    await target.send(await sample(), new AbortController().signal).catch(({ advice }) => finals.push(advice.final));
   assert.equal(finals, [false, true]);
 
   const silent = createServer();
@@ -163,7 +163,7 @@ test("a refusal of the mail is final, a passing one is not, a silent server is l
   const abort = AbortSignal.timeout(300);
   const began = performance.now();
   const mute = await targetOf({ server: `smtp://localhost:${quiet}` });
-  await mute.send(await sampleMessage(), abort).then(
+  await mute.send(await sample(), abort).then(
     () => assert.unreachable("it was sent"),
     () => assert.ok(performance.now() - began < 5000 * slowness()),
   );
@@ -180,9 +180,9 @@ test("each recipient gets a mail of their own: one who is refused, or is to be t
   const to = ["gone@example.com", "grey@example.com", "ops@example.com"];
   const finals: unknown[] = [];
   for (const target of await targetsOf({ server: `smtp://localhost:${port}`, to }))
-    await target.send(await sampleMessage(), new AbortController().signal).then(
+    await target.send(await sample(), new AbortController().signal).then(
       () => finals.push("sent"),
-      ({ final }) => finals.push(final),
+      ({ advice }) => finals.push(advice.final),
     );
   assert.equal(finals, [true, false, "sent"]);
   assert.equal(
@@ -191,8 +191,7 @@ test("each recipient gets a mail of their own: one who is refused, or is to be t
   );
 });
 
-async function sampleMessage() {
-  const { composeMessage } = await import("../../../lib/notify/message.ts");
+async function sample() {
   const { prepare } = await import("../../../lib/notify/notice.ts");
   const notice = {
     id: "run-1",
@@ -203,7 +202,7 @@ async function sampleMessage() {
     at: new Date().toISOString(),
     lines: [".", "a line of the log, with ümlauts", "From here"],
   } as const;
-  return composeMessage([prepare(notice, { change: "broken", failures: 1 }, createMask([]))]);
+  return [prepare(notice, { change: "broken", failures: 1 }, createMask([]))];
 }
 
 /** Exim as Debian has it, as an instance of its own without any privilege: STARTTLS, mail only after a login, one mailbox for all. */

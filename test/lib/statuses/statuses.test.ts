@@ -37,10 +37,9 @@ async function open(kind: ForgeKind, fault?: (request: Received) => Fault, optio
   const forge = await startForge(kind, fault);
   const said: string[] = [];
   const log = (text: string) => void said.push(text);
-  const statuses = await Outbox.open(
-    { folder: tempDir(), mask: createMask([forge.token]), log, backoff: 5, ...options },
-    [statusTarget({ host, kind, api: forge.api, token: forge.token })],
-  );
+  const targets = [statusTarget({ host, kind, api: forge.api, token: forge.token })];
+  const mask = createMask([forge.token]);
+  const statuses = await Outbox.open({ folder: tempDir(), targets, mask, log, backoff: 5, ...options });
   statuses.start();
   closing.push(statuses);
   const set = async (number: number, state: StatusState, more = {}) =>
@@ -96,7 +95,8 @@ test("what was not told when the server ended is told by the next one, the newes
   const folder = tempDir();
   const forge = await startForge("gitlab");
   const target = statusTarget({ host, kind: "gitlab", api: forge.api, token: forge.token });
-  const openOne = async () => await Outbox.open({ folder, mask: createMask([]), log: console.error }, [target]);
+  const options = { folder, targets: [target], mask: createMask([]), log: console.error };
+  const openOne = async () => await Outbox.open(options);
   const first = await openOne();
   const put = async (state: StatusState, keep: boolean) =>
     await first.put(target.id, statusItem(statusOf(1, state)), { keep });
@@ -174,9 +174,9 @@ test("a rate limit holds the whole forge back for as long as it asks", async () 
 test("GitHub's secondary rate limit is waited for, also where the answer has no header that says so", () => {
   const text = `{"message":"You have exceeded a secondary rate limit. Please wait"}`;
   const limited = judgeAnswer("github", { status: 403, headers: {}, text }, Date.now());
-  assert.equal([limited?.final, limited?.retryAfter, limited?.message], [false, 60_000, `it answered 403: ${text}`]);
+  assert.equal([limited?.advice, limited?.message], [{ retryAfter: 60_000 }, `it answered 403: ${text}`]);
   const forbidden = { status: 403, headers: {}, text: "Resource not accessible" };
-  assert.is(judgeAnswer("github", forbidden, Date.now())?.final, true);
+  assert.is(judgeAnswer("github", forbidden, Date.now())?.advice.final, true);
 });
 
 test("a lasting refusal is said once and not repeated, with no secret and no redirect followed", async () => {
@@ -220,13 +220,13 @@ test("a configuration that is read again while statuses are on their way holds n
   const server = await startReceiver(() => gate.then(() => ({ status: 201 })));
   const forges = [{ host, kind: "github" as const, api: server.url, token: "t" }];
   const targets = forges.map(statusTarget);
-  const statuses = await Outbox.open({ folder: tempDir(), mask: createMask([]), log: console.error }, targets);
+  const statuses = await Outbox.open({ folder: tempDir(), targets, mask: createMask([]), log: console.error });
   closing.push(statuses);
   statuses.start();
   for (let number = 0; number < 6; number++)
     await statuses.put(`status ${host}`, statusItem(statusOf(number, "ok")), { keep: false });
   await waitFor(() => server.received.length === 4);
-  await statuses.setTargets([], targets);
+  await statuses.setTargets(targets);
   answer();
   await waitFor(() => statuses.waiting === 0 && server.received.length === 6, { timeout: 5000 });
 });
