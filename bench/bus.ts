@@ -15,7 +15,7 @@ import { keyOfSeed } from "../lib/bus/nkey.ts";
 import { parsePublicKey, writeKey } from "../lib/fleet/keys.ts";
 import { followBus } from "../lib/fleet/slave/bus-transport.ts";
 import { createHttpSide } from "../lib/fleet/slave/routes.ts";
-import { openSlave } from "../lib/fleet/slave/slave.ts";
+import { Slave } from "../lib/fleet/slave/slave.ts";
 import { needsNats, startBus } from "../test/helpers/nats.ts";
 import { freePort } from "../test/helpers/ports.ts";
 import { knowSite } from "../test/helpers/slaves.ts";
@@ -180,11 +180,12 @@ async function beSlaves(count: string, ...given: string[]): Promise<void> {
         return { before, sha };
       },
     };
-    const slave = await openSlave(options);
+    const slave = new Slave(options);
+    await slave.desired.open();
     const key = keyOfSeed((await readFile(join(seeds, `${name}.seed`), "utf8")).trim());
     if (!key) throw new Error("a seed that is none");
-    followBus(slave, { servers: [url], ca: undefined, key, name, groups: [] });
-    const { server } = await createHttpSide(slave, options);
+    followBus(slave, { servers: [url], ca: undefined, key, name });
+    const server = createHttpSide(slave, options);
     const told = createServer((_, response) => void response.writeHead(202).end("{}"));
     await new Promise<void>((done) => server.listen(Number(port), addressOf(index), done));
     await new Promise<void>((done) => told.listen(Number(port) + 1, addressOf(index), done));

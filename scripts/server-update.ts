@@ -42,8 +42,7 @@ import {
   type Question,
   rowsOf,
 } from "../lib/fleet/master/status.ts";
-import { checkBase } from "../lib/fleet/remote.ts";
-import { checkRepo } from "../lib/fleet/settings.ts";
+import { checkBase, checkRepo } from "../lib/fleet/settings.ts";
 import { keygen } from "./server-update-commands.ts";
 
 const usage = `
@@ -75,6 +74,8 @@ Flags
   --pause TIME=10s                    pause between two steps
   --max-failures N|N%                 stop when more slaves have failed (default: no limit; 0 with --batch)
   --sha SHA                           exactly this commit instead of the newest
+  --back                              with --sha: also an older commit than a slave with signers: serves, where its
+                                      slave.yml says allow_back
   --key-file FILE                     sign with this key (default: /etc/server-update/master.key if it is there)
                                       [$SERVER_UPDATE_KEY_FILE]
   --secret-file FILE                  sign with the secret that the slaves share (default: secret beside the list if it
@@ -152,9 +153,9 @@ async function update(repo: string, plan: Plan, flags: Flags, master: Master): P
 
   const run = runId();
   const inSteps = plan.batches.length > 1 || plan.maxFailures !== undefined;
-  const shared = inSteps ? undefined : await master.onBus.share(plan.targets, flags);
-  const orders = newOrders({ repo, sha, branch, run }, before, transportFor, shared);
-  const desired = { sha, branch, list: resolve(flags.list), group: flags.group, run, base };
+  const back = flags.back || undefined;
+  const orders = newOrders({ repo, sha, branch, back, run }, before, transportFor);
+  const desired = { sha, branch, back, list: resolve(flags.list), group: flags.group, run, base };
   const set = async (stopped: boolean) => {
     if (flags.list === "-") return;
     await writeDesired(repo, withDesired(before, { ...desired, stopped: stopped || undefined }, orders.last));
@@ -206,7 +207,7 @@ async function convergeRepo(repo: string, flags: Flags, master: Master): Promise
   if (!isListed) terminal.warn(`${repo}: the list ${newest} is gone; run server-update ${repo} with another`);
   let isStopped = false;
   const all: Outcome[] = [];
-  for (const [{ sha, branch, stopped, run }, targets] of groups) {
+  for (const [{ sha, branch, back, stopped, run }, targets] of groups) {
     if (stopped) {
       const what = `run ${run} of ${sha.slice(0, 12)} was stopped before it reached all`;
       terminal.warn(`${repo}: ${what}; run server-update ${repo} again`);
@@ -214,7 +215,7 @@ async function convergeRepo(repo: string, flags: Flags, master: Master): Promise
       continue;
     }
     terminal.print(`${repo}, which should be at ${sha.slice(0, 12)}:`);
-    const orders = newOrders({ repo, sha, branch, run: runId() }, before, transportFor);
+    const orders = newOrders({ repo, sha, branch, back, run: runId() }, before, transportFor);
     const how = { sha, branch, ...orders, wait: true, onlyOthers: true, batches: [targets.length] };
     all.push(...(await runFanOut(repo, targets, master, { ...how, maxFailures: undefined })));
     before = { ...before, at: orders.last };
@@ -358,6 +359,7 @@ function checkFlags(repo: string | undefined, flags: Flags): void {
   const clash = clashes.find((name) => flags[name] !== undefined && flags[name] !== false);
   if (flags.converge && (clash !== undefined || flags.batch.length > 0))
     throw new UsageError(`--converge goes without --${clash ?? "batch"}`);
+  if (flags.back && flags.sha === undefined) throw new UsageError("--back goes with --sha");
   if (flags.verify && !flags.status) throw new UsageError("--verify goes with --status");
   if (flags.base !== undefined) checkBase(flags.base);
   if (repo !== undefined) checkRepo(repo);

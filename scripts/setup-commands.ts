@@ -28,16 +28,12 @@ const onBus = `\
   --ca FILE  PEM of the authority behind the bus`;
 
 /** What --bus and --ca say. */
-async function busClient(
-  { bus, ca }: { bus?: string | undefined; ca?: string | undefined },
-  groups: readonly string[] = [],
-) {
+async function busClient({ bus, ca }: { bus?: string | undefined; ca?: string | undefined }) {
   if (bus === undefined) {
-    if (ca !== undefined || groups.length > 0)
-      throw new UsageError(`--${ca === undefined ? "groups" : "ca"} goes with --bus`);
+    if (ca !== undefined) throw new UsageError("--ca goes with --bus");
     return undefined;
   }
-  return { url: bus, groups, ca: ca === undefined ? undefined : await readPem(ca, "--ca") };
+  return { url: bus, ca: ca === undefined ? undefined : await readPem(ca, "--ca") };
 }
 
 /** @throws {UsageError} for a file that has no certificate */
@@ -106,7 +102,7 @@ const addCommand = defineCommand({
 setup bus add: let a slave or a master use the bus; other connections stay open
 
 Usage
-  setup bus add NAME --nkey U… [--groups A,B] [--role slave|master] [flags]
+  setup bus add NAME --nkey U… [--role slave|master] [flags]
 
 Operands
   NAME  the slave's name in the master's list
@@ -114,25 +110,18 @@ Operands
 Flags
 ${planned}
   --nkey KEY         its public key, as setup slave --bus prints it
-  --groups A,B       groups whose orders it may read, too
   --role ROLE=slave  a master writes orders and reads reports; one of slave, master
 
 Examples
-  setup bus add web-17.example.com --nkey U… --groups web  a slave; once more to change it
+  setup bus add web-17.example.com --nkey U…  a slave; once more to change its key
   setup bus add master --nkey U… --role master  who runs server-update
 `,
   run: async (input) => {
-    const { nkey, groups, role } = input.flags;
+    const { nkey, role } = input.flags;
     if (nkey === undefined)
       throw new UsageError("--nkey is needed; setup slave --bus, and setup server --bus, print it");
     const { planBusUser, setUp } = await import("../lib/setup/setup.ts");
-    const isMaster = role === "master";
-    const user = {
-      name: input.args[0] ?? "",
-      nkey,
-      groups,
-      role: isMaster ? "master" : "slave",
-    } as const;
+    const user = { name: input.args[0] ?? "", nkey, role: role === "master" ? "master" : "slave" } as const;
     return await setUp(planBusUser(await facts(input.flags), user), options(input));
   },
 });
@@ -166,7 +155,7 @@ setup bus: set up a NATS server as the bus of slaves that connect out, and say w
 
 Usage
   setup bus [--address NAME] [--cert FILE --cert-key FILE] [flags]
-  setup bus add NAME --nkey U… [--groups A,B] [flags]
+  setup bus add NAME --nkey U… [flags]
   setup bus remove NAME [flags]
 
 Flags
@@ -351,7 +340,7 @@ setup slave: install slave-server and slave-activate, with an account of their o
 
 Usage
   setup slave [--base URL] [--master-key KEY] [--secret-file FILE] [flags]
-  setup slave --bus URL [--ca FILE] [--groups A,B] --master-key KEY [flags]
+  setup slave --bus URL [--ca FILE] --master-key KEY [flags]
 
 Flags
 ${common}
@@ -360,7 +349,6 @@ ${user}
   --master-key KEY    the master's public key (/etc/server-update/master.key.pub there), instead of a secret
   --secret-file FILE  the master's secret (default: a fresh one)
 ${onBus}
-  --groups A,B        with --bus: groups whose orders it takes, too
 
 Examples
   setup slave --base https://github.com/jostylr/ --master-key ed25519:…  with the key of the master
@@ -370,12 +358,11 @@ Examples
 `,
   run: async (input) => {
     const { busNotes, planSlave, setUp } = await import("../lib/setup/setup.ts");
-    const { groups, "secret-file": secretFile } = input.flags;
-    const bus = await busClient(input.flags, groups);
+    const { "secret-file": secretFile } = input.flags;
+    const bus = await busClient(input.flags);
     const request = { ...input.flags, secretFile, masterKey: input.flags["master-key"], bus };
     const known = await facts(input.flags);
-    const words = [known.hostname, ...(groups.length === 0 ? [] : ["--groups", groups.join(",")])];
-    const closing = async () => (bus ? await busNotes(known.root, "/etc/boatyard/bus.seed", words) : []);
+    const closing = async () => (bus ? await busNotes(known.root, "/etc/boatyard/bus.seed", [known.hostname]) : []);
     if (input.flags.base === undefined && known.slaveSettings === undefined)
       throw new UsageError("say where repos come from: --base URL, such as https://github.com/me/");
     return await setUp(planSlave(known, request), { ...options(input), closing });

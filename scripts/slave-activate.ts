@@ -25,6 +25,7 @@ Flags
   --branch NAME      a branch or tag (default: the remote's HEAD)
   --sha SHA          exactly this commit
   --sha-branch NAME  the branch that --sha is of, so that the remote is not asked
+  --back             with --sha: also an older commit than what is served, where slave.yml says allow_back
   --keep N           older trees to keep, at least 1 (default: 2)
   --rollback         switch back to the tree before
   --timeout TIME     limit for git, for check: and for after: (default: 10m)
@@ -54,6 +55,7 @@ Exit codes
     const branch = flags["sha-branch"];
     if (branch !== undefined && (flags.sha === undefined || flags.branch !== undefined))
       throw new UsageError("--sha-branch goes with --sha, and without --branch");
+    if (flags.back && flags.sha === undefined) throw new UsageError("--back goes with --sha");
     if (branch !== undefined && !isSafeRef(branch))
       throw new UsageError(`--sha-branch: "${branch}" is not a branch name`);
     const read = await readSettings(flags.config);
@@ -63,6 +65,7 @@ Exit codes
     const done = await work(repo, {
       settings,
       sha: flags.sha,
+      back: flags.back,
       branch,
       wait: flags.wait,
       signal,

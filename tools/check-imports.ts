@@ -16,7 +16,20 @@ import { scriptNames } from "./scripts.ts";
 
 /** The shared folders of lib/, each with the files that others may import. The other files are the folder's own. */
 const shared: Record<string, readonly string[]> = {
-  core: ["errors", "permissions", "names", "units", "id", "version", "at-exit", "clean", "mask", "mutex", "terminal"],
+  core: [
+    "errors",
+    "permissions",
+    "names",
+    "units",
+    "id",
+    "version",
+    "at-exit",
+    "clean",
+    "mask",
+    "mutex",
+    "changes",
+    "terminal",
+  ],
   cli: ["command", "terminal"],
   config: ["yaml", "secrets"],
   exec: ["exec", "process-tree", "users", "scripts", "scope", "descriptors"],

@@ -1,6 +1,10 @@
 import { UsageError } from "../core/errors.ts";
 
-/** A name as one word of a NATS subject. */
+/**
+ * A name as one word of a NATS subject. A slave's is its key in the buckets `orders` and `reports`: one value has all
+ * repos' orders for it, so it reads them by name. A key for each repo would need consumers on the server to find them:
+ * for 1,000 slaves that is ten times the processor time, and several hundred MB.
+ */
 export function nameOnBus(name: string): string {
   return name.toLowerCase().replace(/[^a-z0-9_-]/g, (char) => {
     return `=${char.charCodeAt(0).toString(16).padStart(2, "0")}`;
@@ -21,24 +25,4 @@ export function checkBusUrl(text: string, where?: string): string {
   if (url.protocol === "nats:" && !/^(?:127\.[\d.]+|localhost|\[::1\])$/.test(url.hostname))
     throw new UsageError(`${at}"${text}" is not encrypted; write tls:// (nats:// is for a bus on this machine)`);
   return text;
-}
-
-/** Whom an order is for: everybody on the bus. */
-export const everybody = "*";
-
-/** Whom an order is for: all of a group. */
-export function targetOfGroup(group: string): string {
-  return `[${group}]`;
-}
-
-/**
- * Where orders stand in the bucket `orders`, by their receiver: all's at `all`, a group's at `group.GROUP`, a slave's
- * at `host.NAME`; each value has all repos' orders. So a slave reads its few keys by name. A key for each repo would
- * need consumers on the server to find them: for 1,000 slaves that is ten times the processor time, and several
- * hundred MB.
- */
-export function keyOfTarget(target: string): string {
-  if (target === everybody) return "all";
-  const group = /^\[(.+)\]$/.exec(target)?.[1];
-  return group === undefined ? `host.${nameOnBus(target)}` : `group.${nameOnBus(group)}`;
 }

@@ -1,69 +1,27 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import type { KV } from "@nats-io/kv";
 import { cleanLine } from "../core/clean.ts";
 import { messageOf } from "../core/errors.ts";
 import { type BusOptions, dial, failure } from "./dial.ts";
-import { followBucket } from "./follow.ts";
-import { type Objects, openObjects } from "./objects.ts";
+import { openObjects } from "./objects.ts";
 
 export type { BusOptions } from "./dial.ts";
 export type { Objects } from "./objects.ts";
 
 /** The bus: a NATS server with JetStream, in whose key-value buckets one side writes and the other reads. */
 
-/** One value. */
-export interface Entry {
-  text: string;
-  /** Rises with each change of any key of the bucket. */
-  revision: number;
-}
+/** A key-value bucket. What is asked of it throws a `Failure` when the bus does not answer, or does not permit it. */
+export type Bucket = ReturnType<Bus["bucket"]>;
+export type Bus = Awaited<ReturnType<typeof connectBus>>;
 
-/** A key-value bucket. */
-export interface Bucket {
-  /** @throws {Failure} when the bus does not answer, or does not permit it */
-  get(key: string): Promise<Entry | undefined>;
-  /**
-   * Write a value; with a revision, only when that is still the key's own (0: there is none).
-   * @returns its new revision; undefined when somebody else was faster
-   * @throws {Failure} when the bus does not answer, or does not permit it: it may be written all the same, also later
-   */
-  put(key: string, text: string, revision?: number): Promise<number | undefined>;
-  /** Remove a value; the revisions of those that follow under its key go on. @throws {Failure} */
-  remove(key: string): Promise<void>;
-  /** See changes from now on; `key` may be `>` for all. What came while the connection was lost is not among them. */
-  watch(key: string, onChange: (key: string, text: string) => void): void;
-  /**
-   * Hear of all values, those that are there and then each change; after the connection was lost of all once more.
-   * An undefined value was removed, or went with the bus's disk. Resolves when those that are there now were told.
-   */
-  follow(onValue: (key: string, text: string | undefined) => void): Promise<void>;
-}
-
-export interface Bus {
-  bucket(name: string): Bucket;
-  /**
-   * Make a bucket that is not there yet: on the bus's disk (in a cluster on those of three servers), with the last
-   * value of each key.
-   * @param options `rollup` false: no message may take the place of all others, which `remove` needs; `ttl`:
-   *   milliseconds after which the bus removes a value that was not written again
-   * @throws {Failure}
-   */
-  makeBucket(name: string, options?: { rollup?: boolean; ttl?: number }): Promise<void>;
-  /** A bucket of objects, with room for so many bytes, or all there is; made where there is none. @throws {Failure} */
-  objects(name: string, options?: { maxBytes?: number }): Promise<Objects>;
-  /** Ask whoever serves a subject. @throws {Failure} when nobody does, or no answer comes in time */
-  request(subject: string, text: string): Promise<string>;
-  /** Answer what is asked under a subject; an `answer` that throws gives none. */
-  serve(subject: string, answer: (text: string) => Promise<string>): void;
-  /** Called whenever the connection stands (again): then values have to be read anew. */
-  onConnect(call: () => void): void;
-  close(): Promise<void>;
-}
+/** How often all values are read anew, in ms: a server that was killed may have forgotten that we listen. */
+const followAnew = 60_000;
 
 /**
  * Connect.
  * @throws {Failure} when the bus cannot be reached, or does not let us in
  */
-export async function connectBus(options: BusOptions): Promise<Bus> {
+export async function connectBus(options: BusOptions) {
   const { timeout, onStatus = () => {} } = options;
   const { jetstream } = await import("@nats-io/jetstream");
   const { Kvm } = await import("@nats-io/kv");
@@ -84,11 +42,12 @@ export async function connectBus(options: BusOptions): Promise<Bus> {
   // a cluster keeps each value on three of its servers
   const replicas = () => (connection.info?.cluster === undefined ? 1 : 3);
 
-  function bucket(bucketName: string): Bucket {
+  function bucket(bucketName: string) {
     const opened: Promise<KV> = new Kvm(js).open(bucketName, { allow_direct: true });
     const about = `bucket ${bucketName} of the bus`;
     return {
-      async get(key) {
+      /** One value, and its revision, which rises with each change of any key of the bucket. */
+      async get(key: string): Promise<{ text: string; revision: number } | undefined> {
         try {
           const entry = await (await opened).get(key);
           if (!entry || entry.operation !== "PUT") return undefined;
@@ -97,7 +56,12 @@ export async function connectBus(options: BusOptions): Promise<Bus> {
           throw failure(`${about} cannot be read`, error);
         }
       },
-      async put(key, text, revision) {
+      /**
+       * Write a value; with a revision, only when that is still the key's own (0: there is none).
+       * @returns its new revision; undefined when somebody else was faster
+       * @throws {Failure} also of one that is written all the same, or later
+       */
+      async put(key: string, text: string, revision?: number): Promise<number | undefined> {
         try {
           const kv = await opened;
           if (revision === undefined) return await kv.put(key, text);
@@ -108,14 +72,16 @@ export async function connectBus(options: BusOptions): Promise<Bus> {
           throw failure(`${about} cannot be written`, error);
         }
       },
-      async remove(key) {
+      /** Remove a value; the revisions of those that follow under its key go on. */
+      async remove(key: string): Promise<void> {
         try {
           await (await opened).purge(key);
         } catch (error) {
           throw failure(`${about} cannot be written`, error);
         }
       },
-      watch(key, onChange) {
+      /** See changes from now on; `key` may be `>` for all. What comes while the connection is lost is not seen. */
+      watch(key: string, onChange: (key: string, text: string) => void): void {
         const prefix = `$KV.${bucketName}.`;
         connection.subscribe(`${prefix}${key}`, {
           callback(error, message) {
@@ -124,12 +90,57 @@ export async function connectBus(options: BusOptions): Promise<Bus> {
           },
         });
       },
-      async follow(onValue) {
-        await followBucket(opened, {
-          onValue,
-          onError: (error) => onStatus(failure(`${about} cannot be followed`, error).message),
-          isClosed: () => connection.isClosed(),
-          onConnect: (call) => calls.push(call),
+      /**
+       * Hear of all values, those that are there and then each change; after the connection was lost of all once more.
+       * An undefined value was removed, or went with the bus's disk. Resolves when those that are there now were told.
+       */
+      follow(onValue: (key: string, text: string | undefined) => void): Promise<void> {
+        const known = new Set<string>();
+        let stop = () => {};
+        let connections = 0;
+        // what the server knew of us is gone with the connection
+        calls.push(() => {
+          connections += 1;
+          stop();
+        });
+        const tell = (key: string, text: string | undefined) => {
+          if (text === undefined) known.delete(key);
+          else known.add(key);
+          onValue(key, text);
+        };
+        const followOnce = async (onWhole: () => void) => {
+          const connection = connections;
+          const kv = await opened;
+          const { values } = await kv.status();
+          const entries = await kv.watch();
+          stop = () => entries.stop();
+          // asked for over a connection that is gone
+          if (connection !== connections) stop();
+          const timer = setTimeout(stop, followAnew);
+          timer.unref();
+          const gone = new Set(known);
+          const whole = () => {
+            // a bus that has lost its disk does not say what it had
+            for (const key of gone) tell(key, undefined);
+            gone.clear();
+            onWhole();
+          };
+          if (values === 0) whole();
+          for await (const entry of entries) {
+            gone.delete(entry.key);
+            tell(entry.key, entry.operation === "PUT" ? entry.string() : undefined);
+            if (entry.delta === 0) whole();
+          }
+          clearTimeout(timer);
+        };
+        return new Promise((resolve) => {
+          void (async () => {
+            while (!connection.isClosed()) {
+              const refused = (error: unknown) => onStatus(failure(`${about} cannot be followed`, error).message);
+              await followOnce(resolve).catch(refused);
+              await sleep(200, undefined, { ref: false });
+            }
+          })();
         });
       },
     };
@@ -137,14 +148,20 @@ export async function connectBus(options: BusOptions): Promise<Bus> {
 
   return {
     bucket,
-    async makeBucket(bucketName, { rollup = true, ttl } = {}) {
+    /**
+     * Make a bucket that is not there yet: on the bus's disk (in a cluster on those of three servers), with the last
+     * value of each key.
+     * @param options `rollup` false: no message may take the place of all others, which `remove` needs; `ttl`:
+     *   milliseconds after which the bus removes a value that was not written again
+     * @throws {Failure}
+     */
+    async makeBucket(bucketName: string, { rollup = true, ttl }: { rollup?: boolean; ttl?: number } = {}) {
       try {
-        if (rollup)
-          await new Kvm(js).create(bucketName, {
-            ...{ history: 1, allow_direct: true },
-            replicas: replicas(),
-            ...(ttl !== undefined && { ttl }),
-          });
+        const kept = {
+          ...{ history: 1, allow_direct: true, replicas: replicas() },
+          ...(ttl === undefined ? {} : { ttl }),
+        };
+        if (rollup) await new Kvm(js).create(bucketName, kept);
         else {
           // as Kvm makes it (ADR-8), but for the rollup
           const manager = await js.jetstreamManager(false);
@@ -158,17 +175,20 @@ export async function connectBus(options: BusOptions): Promise<Bus> {
         throw failure(`bucket ${bucketName} cannot be made on the bus`, error);
       }
     },
-    async objects(bucketName, { maxBytes = -1 } = {}) {
+    /** A bucket of objects, with room for so many bytes, or all there is; made if there is none. @throws {Failure} */
+    async objects(bucketName: string, { maxBytes = -1 } = {}) {
       return await openObjects(js, bucketName, { maxBytes, timeout, replicas: replicas() });
     },
-    async request(subject, text) {
+    /** Ask whoever serves a subject. @throws {Failure} when nobody does, or no answer comes in time */
+    async request(subject: string, text: string): Promise<string> {
       try {
         return (await connection.request(subject, text, { timeout })).string();
       } catch (error) {
         throw failure("nobody answers on the bus", error);
       }
     },
-    serve(subject, answer) {
+    /** Answer what is asked under a subject; an `answer` that throws gives none. */
+    serve(subject: string, answer: (text: string) => Promise<string>): void {
       connection.subscribe(subject, {
         callback(error, message) {
           if (error) return onStatus(`the bus: ${messageOf(error)}`);
@@ -179,11 +199,12 @@ export async function connectBus(options: BusOptions): Promise<Bus> {
         },
       });
     },
-    onConnect(call) {
+    /** Called whenever the connection stands (again): then values have to be read anew. */
+    onConnect(call: () => void): void {
       calls.push(call);
       call();
     },
-    async close() {
+    async close(): Promise<void> {
       await connection.close().catch(() => {});
     },
   };

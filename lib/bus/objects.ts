@@ -5,22 +5,14 @@ import { failure } from "./dial.ts";
 type JetStream = ConstructorParameters<typeof Objm>[0];
 
 /** A bucket of objects: what is too large for one value. All throw a `Failure` when the bus does not do it. */
-export interface Objects {
-  /** Keep an object, in place of one of that name. */
-  put(name: string, data: Uint8Array): Promise<void>;
-  /** Undefined: there is none of that name. */
-  get(name: string): Promise<Buffer | undefined>;
-  remove(name: string): Promise<void>;
-  /** The names of all, or of those that were kept before a time (ms), the oldest first. */
-  names(before?: number): Promise<string[]>;
-}
+export type Objects = Awaited<ReturnType<typeof openObjects>>;
 
 /** Open a bucket of objects, which is made where there is none, with room for so many bytes (-1: as the bus has). */
 export async function openObjects(
   js: JetStream,
   name: string,
   { maxBytes, timeout, replicas }: { maxBytes: number; timeout: number; replicas: number },
-): Promise<Objects> {
+) {
   const { Objm } = await import("@nats-io/obj");
   const objm = new Objm(js);
   const refused = (what: string) => (error: unknown) => {
@@ -33,17 +25,19 @@ export async function openObjects(
     .catch(refused("cannot be made on the bus"));
   const tell = refused("of the bus");
   return {
-    async put(key, data) {
+    /** Keep an object, in place of one of that name. */
+    async put(key: string, data: Uint8Array): Promise<void> {
       await store.putBlob({ name: key }, data, { timeout }).catch(tell);
     },
-    async get(key) {
+    async get(key: string): Promise<Buffer | undefined> {
       const data = await store.getBlob(key).catch(tell);
       return data === null ? undefined : Buffer.from(data);
     },
-    async remove(key) {
+    async remove(key: string): Promise<void> {
       await store.delete(key).catch(tell);
     },
-    async names(before = Number.POSITIVE_INFINITY) {
+    /** The names of all, or of those that were kept before a time (ms), the oldest first. */
+    async names(before = Number.POSITIVE_INFINITY): Promise<string[]> {
       const all = await store.list().catch(tell);
       return all
         .filter(({ deleted, mtime }) => !deleted && Date.parse(mtime) < before)

@@ -10,7 +10,7 @@ import { keyOfSeed } from "./nkey.ts";
 /** How a bus is reached, as configurations say it: `bus:` of slave.yml, and all of the master's bus.yml. */
 
 export const busKeys = {
-  url: y.oneOrMore(y.string()),
+  url: y.oneOrMore(y.string({ check: (text) => checkBusUrl(text) })),
   seed_file: y.string(),
   ca_file: y.optional(y.string()),
 };
@@ -29,10 +29,9 @@ interface Place {
 
 /**
  * Read the files that it names.
- * @throws {UsageError} for an address that is not encrypted, and for files that cannot be used
+ * @throws {UsageError} for files that cannot be used
  */
 export async function readBusAccess(values: Infer<typeof busSchema>, { path, where }: Place): Promise<BusAccess> {
-  for (const url of values.url) checkBusUrl(url, where("url"));
   if (new Set(values.url.map((url) => new URL(url).protocol)).size > 1)
     throw new UsageError(
       `${where("url")}: tls:// and nats:// cannot be mixed, as nats:// is not encrypted; write tls:// for each server`,

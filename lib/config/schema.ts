@@ -79,11 +79,21 @@ const sizeJson = {
 
 /** The parts a schema is made of. */
 export const y = {
-  /** Text; a number is taken as it was written, so that `1.10` stays text. */
-  string({ match, what = "text" }: { match?: RegExp; what?: string } = {}): Schema<string> {
+  /** Text; a number is taken as it was written, so that `1.10` stays text. `check` throws for what may not be. */
+  string({
+    match,
+    what = "text",
+    check,
+  }: {
+    match?: RegExp;
+    what?: string;
+    check?: (text: string) => unknown;
+  } = {}): Schema<string> {
     return scalar(what, textJson(match), ({ value, source }) => {
       const text = typeof value === "number" ? source : value;
-      return typeof text === "string" && (!match || match.test(text)) ? text : undefined;
+      if (typeof text !== "string" || match?.test(text) === false) return undefined;
+      check?.(text);
+      return text;
     });
   },
   /** One of some words. */

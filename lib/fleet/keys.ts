@@ -1,10 +1,10 @@
 import { Buffer } from "node:buffer";
 import { createHash, createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject } from "node:crypto";
-import { type FileHandle, open, rm } from "node:fs/promises";
+import { link, rm } from "node:fs/promises";
 import { keyFromSeed, keyOfSeed, newSeed, nkeyOf } from "../bus/nkey.ts";
 import { readSecretFile } from "../config/secrets.ts";
 import { Failure, messageOf, systemCode, UsageError } from "../core/errors.ts";
-import { exists, writeAtomic } from "../files/files.ts";
+import { exists, temporaryBeside, writeAtomic } from "../files/files.ts";
 
 /** Ed25519 keys: private ones as PEM files (PKCS #8), public ones as a word, `ed25519:` and 43 letters of base64url. */
 
@@ -18,12 +18,10 @@ export async function writeKey(path: string): Promise<{ publicKey: string; id: s
   const privateKey = createPrivateKey(pem);
   const publicKey = formatPublicKey(privateKey);
   await writeOnce(path, pem);
-  try {
-    await writeAtomic(`${path}.pub`, `${publicKey}\n`, { mode: 0o644 });
-  } catch (error) {
+  await writeAtomic(`${path}.pub`, `${publicKey}\n`, { mode: 0o644 }).catch(async (error: unknown) => {
     await rm(path);
-    throw new Failure(`${path}.pub cannot be written: ${whyNot(error)}`);
-  }
+    throw notWritten(`${path}.pub`, error);
+  });
   return { publicKey, id: keyId(privateKey) };
 }
 
@@ -40,26 +38,24 @@ export async function writeSeed(path: string): Promise<string> {
   return nkeyOf(key);
 }
 
+/** Write a file where there is none, in one step. */
 async function writeOnce(path: string, text: string): Promise<void> {
-  let file: FileHandle | undefined;
+  const whole = temporaryBeside(path);
   try {
-    file = await open(path, "wx", 0o600);
-    await file.writeFile(text);
-    await file.sync();
+    await writeAtomic(whole, text, { mode: 0o600 });
+    await link(whole, path);
   } catch (error) {
-    if (systemCode(error) === "EEXIST")
-      throw new Failure(`${path} is there already, and is left alone; name another by --out`);
-    // half a key, on a full disk
-    if (file) await rm(path);
-    throw new Failure(`${path} cannot be written: ${whyNot(error)}`);
+    throw notWritten(path, error);
   } finally {
-    await file?.close();
+    await rm(whole, { force: true }).catch(() => {});
   }
 }
 
-function whyNot(error: unknown): string {
+function notWritten(path: string, error: unknown): Failure {
   const code = systemCode(error);
-  return code === "ENOENT" ? "its folder is not there; make it first" : (code ?? messageOf(error));
+  if (code === "EEXIST") return new Failure(`${path} is there already, and is left alone; name another by --out`);
+  const why = code === "ENOENT" ? "its folder is not there; make it first" : (code ?? messageOf(error));
+  return new Failure(`${path} cannot be written: ${why}`);
 }
 
 /**

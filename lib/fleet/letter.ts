@@ -1,8 +1,8 @@
 import { Buffer } from "node:buffer";
 import { createHash, type KeyObject, sign, verify } from "node:crypto";
-import { everybody } from "../bus/address.ts";
+import { checkValue, type Infer, y } from "../config/yaml.ts";
 import { isRunId } from "../core/id.ts";
-import { isSafeRef, isSha, isShortName } from "../core/names.ts";
+import { safeRefs, shortNames } from "../core/names.ts";
 
 /**
  * What goes between a master and its slaves, over HTTP or a bus: a text that says what it is, whom it is for, when it
@@ -11,7 +11,7 @@ import { isSafeRef, isSha, isShortName } from "../core/names.ts";
  */
 export interface Letter {
   kind: "order" | "question" | "answer";
-  /** A slave's name; over a bus also `*` or `[GROUP]`; of an answer the digest of the letter that it answers. */
+  /** A slave's name; of an answer the digest of the letter that it answers, on a bus `*`. */
   to: string;
   /** Milliseconds since 1970. Of orders for a repo it rises, so that an old one cannot be sent again. */
   at: number;
@@ -67,10 +67,15 @@ export function open(
 
 /** What a letter says, whoever signed it; nothing for what cannot be read. */
 export function contentOf(text: string): Letter {
+  return objectIn(Buffer.from(text.split(".")[1] ?? "", "base64url").toString("utf8")) as Letter;
+}
+
+/** What a JSON document says; nothing for what is none. */
+export function objectIn(text: string): Record<string, unknown> {
   try {
-    return Object(JSON.parse(Buffer.from(text.split(".")[1] ?? "", "base64url").toString("utf8"))) as Letter;
+    return Object(JSON.parse(text)) as Record<string, unknown>;
   } catch {
-    return {} as Letter;
+    return {};
   }
 }
 
@@ -80,7 +85,10 @@ function isTime(value: unknown): value is number {
 }
 
 /** Pure: why a letter does not count at a time, in ms: it is over, or a clock is wrong. */
-export function timeRefusal({ kind, at, until }: Letter, now: number): string | undefined {
+export function timeRefusal(
+  { kind, at, until }: Pick<Letter, "kind" | "at" | "until">,
+  now: number,
+): string | undefined {
   const show = (time: number) => new Date(time).toISOString();
   if (at > now + allowedSkew)
     return `the ${kind} was written at ${show(at)}, and the clock here says ${show(now)}; set both clocks (NTP)`;
@@ -92,42 +100,59 @@ export function timeRefusal({ kind, at, until }: Letter, now: number): string | 
 }
 
 /** What an order says: which commit of a repo a slave shall serve. */
-export interface Order {
-  repo: string;
-  /** Undefined: the newest; only where nobody has to sign. */
-  sha?: string | undefined;
-  /** The branch that the commit was the tip of; none: a tag, or a commit that was chosen by hand. */
-  branch?: string | undefined;
-  /** By it the order is known, and when it was written. */
-  digest: string;
-  at: number;
-  until: number;
-  /** The run of the master that sent it, for logs. */
-  run: string;
-}
+export const orderSchema = y.object({
+  repo: y.string({ match: shortNames }),
+  // undefined: the newest; only where nobody has to sign
+  sha: y.optional(y.string({ match: /^(?:[0-9a-f]{40}|[0-9a-f]{64})$/ })),
+  // the branch that the commit was the tip of; none: a tag, or a commit that was chosen by hand
+  branch: y.optional(y.string({ match: safeRefs })),
+  // it may be older than what is served, where slave.yml allows that
+  back: y.optional(y.boolean()),
+  // by it the order is known
+  digest: y.string(),
+  at: y.number(),
+  until: y.number(),
+  // the run of the master that sent it, for logs
+  run: y.string(),
+});
+export type Order = Infer<typeof orderSchema>;
 
-/** Read an order. */
+/** Read an order. One that says more than is known here is refused: a part of it might be what makes it harmless. */
 export function openOrder(
   text: string,
   keys: readonly KeyObject[] | undefined,
-): (Opened & { order: Order & { sha: string } }) | { refusal: string } {
+): (Opened & { order: Order }) | { refusal: string } {
   const opened = open(text, "order", keys);
   if ("refusal" in opened) return opened;
-  const { repo, sha, branch, run, at, until, to } = opened.letter;
-  const isText = (each: unknown): each is string => typeof each === "string";
-  const isWhole =
-    isText(repo) && isShortName(repo) && isText(sha) && isSha(sha) && isText(run) && isRunId(run) && isTarget(to);
-  if (!isWhole || !(branch === undefined || (isText(branch) && isSafeRef(branch))))
-    return { refusal: "the order does not say what an order must; update Boatyard here or on the master" };
-  return { ...opened, order: { repo, sha, branch, digest: opened.digest, at, until, run } };
-}
-
-/** Whom a letter may be for. */
-function isTarget(text: string): boolean {
-  return text === everybody || /^\[[A-Za-z][\w.-]*\]$/.test(text) || isTargetName(text);
+  const { kind: _, own: __, to, ...content } = opened.letter;
+  try {
+    const order = checkValue({ ...content, digest: opened.digest }, orderSchema);
+    if (order.sha !== undefined && isRunId(order.run) && isTargetName(to)) return { ...opened, order };
+  } catch {
+    // said below
+  }
+  return { refusal: "the order does not say what an order must; update Boatyard here or on the master" };
 }
 
 /** What a slave may be called: a host's name, an address, or what a person chose. */
 export function isTargetName(text: string): boolean {
   return /^[A-Za-z0-9_:][A-Za-z0-9._:-]{0,252}$/.test(text);
+}
+
+/** Where the question stands on a bus, among the names of repos. */
+export const questionKey = "?";
+
+/**
+ * The letters that lie on a bus for a slave, by repo.
+ * @returns undefined for what cannot be read; what is no letter's text is left out
+ */
+export function readLetters(text: string): Record<string, string> | undefined {
+  try {
+    const pairs = Object.entries(Object(JSON.parse(text)) as Record<string, unknown>);
+    const isLetter = (pair: [string, unknown]): pair is [string, string] =>
+      typeof pair[1] === "string" && pair[1].startsWith("v2.");
+    return Object.fromEntries(pairs.filter(isLetter));
+  } catch {
+    return undefined;
+  }
 }

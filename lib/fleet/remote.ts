@@ -7,51 +7,9 @@ import { isSafeRef, isSha } from "../core/names.ts";
 import { currentUser } from "../exec/users.ts";
 import { ProcessOutput, timedOut } from "../exec/exec.ts";
 import { gitIn, type GitOptions, ownerHint } from "../git/git.ts";
+import { checkBase, type RepoSettings } from "./settings.ts";
 
 /** Where repos come from, and how git may speak to it. */
-
-const schemes = ["https", "http", "ssh", "git", "file"];
-
-/**
- * The base of all remotes, without a slash at its end. Built from parts that are known to be harmless, since
- * deny-lists for git's URLs failed again and again (`ext::`, `-oProxyCommand`, a password in the process list).
- * @throws {UsageError}
- */
-export function checkBase(base: string): string {
-  const match = /^([a-z]+):\/\/([^/\s]*)(\/[^\s?#]*)?$/.exec(base);
-  const [, scheme = "", authority = "", path = ""] = match ?? [];
-  const wrong = (why: string) => new UsageError(`base "${hidePassword(base)}" ${why}`);
-  if (!match || !schemes.includes(scheme)) {
-    throw wrong(`is not a base URL; write one of ${schemes.map((each) => `${each}://`).join(", ")} with a path`);
-  }
-  if (/[\x00-\x20\x7f\\]/.test(base)) throw wrong("has a character that no URL has");
-  if (scheme === "file") {
-    if (authority !== "" || path === "") throw wrong("must be file:///absolute/path");
-    return base.replace(/\/+$/, "");
-  }
-  const parts = /^(?:([A-Za-z0-9._~-]+)@)?(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9._-]*))(?::\d{1,5})?$/;
-  const [, user = ""] = parts.exec(authority) ?? [];
-  if (authority.includes("@") && authority.slice(0, authority.lastIndexOf("@")).includes(":")) {
-    throw wrong("must not hold a password; put it into token_file");
-  }
-  if (!parts.test(authority) || user.startsWith("-")) throw wrong("does not name a host");
-  return base.replace(/\/+$/, "");
-}
-
-function hidePassword(text: string): string {
-  return text.replace(/(\/\/[^:]*):.*@/, "$1:***@");
-}
-
-/** What slave.yml says of a remote. */
-export interface RemoteSettings {
-  /** None: only what needs no remote can be done. */
-  base: string | undefined;
-  keyFile: string | undefined;
-  tokenFile: string | undefined;
-  tokenUser: string;
-  /** Milliseconds for all that git does over the network. */
-  timeout: number;
-}
 
 /** A remote, and how git may speak to it. */
 export interface Remote {
@@ -80,7 +38,7 @@ export const isolation: Record<string, string> = {
  * The remote of a repo. Key and token reach git through its environment, never its arguments.
  * @throws {UsageError} when there is no base, or a key or token cannot be read
  */
-export async function remoteOf(repo: string, settings: RemoteSettings, shared: Shared): Promise<Remote> {
+export async function remoteOf(repo: string, settings: RepoSettings, shared: Shared): Promise<Remote> {
   const url = `${needBase(settings.base, "or write base: into slave.yml")}/${repo}.git`;
   const scheme = url.slice(0, url.indexOf(":"));
   const env: Record<string, string | undefined> = {

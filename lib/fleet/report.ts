@@ -2,59 +2,91 @@ import type { KeyObject } from "node:crypto";
 import { cleanLine } from "../core/clean.ts";
 import { open } from "./letter.ts";
 
-/** What a slave says of itself: the content of its answers over HTTP, and of what it leaves on a bus. */
-export interface Report {
-  name: string;
-  /** When it was written, in ms since 1970. */
-  at: number;
-  boatyard?: string | undefined;
-  node?: string | undefined;
-  git?: string | undefined;
-  /** Bytes where the repos are. */
-  free?: number | undefined;
-  /** Seconds. */
-  uptime?: number | undefined;
-  /** Patterns of the repos that it takes; none: all. */
-  allow: string[];
-  /** The groups whose orders it reads on a bus. */
-  groups: string[];
-  repos: RepoStatus[];
-  /** The digest of the question, when it has compared its files for one. */
-  verified?: string | undefined;
+/** What a slave says of itself. It is a stranger's word: what is not as it must be is left out, and text is cleaned. */
+
+type Reader<T> = (value: unknown) => T;
+type Shape = Record<string, Reader<unknown>>;
+type Has<S extends Shape, Key extends keyof S> = undefined extends ReturnType<S[Key]> ? never : Key;
+type Read<S extends Shape> = { [Key in keyof S as Has<S, Key>]: ReturnType<S[Key]> } & {
+  [Key in keyof S as Has<S, Key> extends never ? Key : never]?: ReturnType<S[Key]>;
+};
+
+/** A stranger's word for the table: one line, without characters that steer a terminal or turn its text round. */
+export function wordsOf(value: unknown): string | undefined {
+  if (typeof value !== "string" || value === "") return undefined;
+  return cleanLine(value.slice(0, 500));
 }
 
-/** One repo of it. */
-export interface RepoStatus {
-  repo: string;
-  sha?: string | undefined;
-  branch?: string | undefined;
-  /** When it was put in place. */
-  since?: string | undefined;
-  /** `after:` has not succeeded in it yet. */
-  pending?: boolean | undefined;
-  /** It is a folder that no update of ours made. */
-  plain?: boolean | undefined;
-  /** Why the last update failed, or was refused. */
-  error?: string | undefined;
-  /** Somebody wrote into the served tree; only when that was asked for. */
-  written?: boolean | undefined;
-  order?: OrderState | undefined;
+const text = (value: unknown) => wordsOf(value) ?? "";
+const number = (value: unknown) => (typeof value === "number" ? value : undefined);
+const flag = (value: unknown) => (typeof value === "boolean" ? value : undefined);
+
+function listOf<T>(read: Reader<T>): Reader<T[]> {
+  return (value) => (Array.isArray(value) ? value.map(read) : []);
 }
+
+function record<S extends Shape>(shape: S): Reader<Read<S>> {
+  return (value) => {
+    const found = Object(value) as Record<string, unknown>;
+    return Object.fromEntries(Object.entries(shape).map(([name, read]) => [name, read(found[name])])) as Read<S>;
+  };
+}
+
+const states = ["queued", "running", "done", "failed", "refused"] as const;
 
 /** What became of the last order for a repo. */
-export interface OrderState {
-  digest: string;
-  at: number;
-  state: "queued" | "running" | "done" | "failed" | "refused";
-  before?: string | undefined;
-  sha?: string | undefined;
-  error?: string | undefined;
-  seconds?: number | undefined;
-}
+const orderState = record({
+  digest: text,
+  at: (value) => number(value) ?? 0,
+  state: (value) => states.find((each) => each === value) ?? "queued",
+  before: wordsOf,
+  sha: wordsOf,
+  error: wordsOf,
+  seconds: number,
+});
+export type OrderState = ReturnType<typeof orderState>;
+
+const repoStatus = record({
+  repo: text,
+  sha: wordsOf,
+  branch: wordsOf,
+  // when it was put in place
+  since: wordsOf,
+  // `after:` has not succeeded in it yet
+  pending: flag,
+  // it is a folder that no update of ours made
+  plain: flag,
+  // why the last update failed, or was refused
+  error: wordsOf,
+  // somebody wrote into the served tree; only when that was asked for
+  written: flag,
+  order: (value) => (value === undefined ? undefined : orderState(value)),
+});
+export type RepoStatus = ReturnType<typeof repoStatus>;
+
+/** The content of a slave's answers over HTTP, and of what it leaves on a bus. */
+const reportOf = record({
+  name: text,
+  // when it was written, in ms since 1970
+  at: (value) => number(value) ?? 0,
+  boatyard: wordsOf,
+  node: wordsOf,
+  git: wordsOf,
+  // bytes where the repos are
+  free: number,
+  // seconds
+  uptime: number,
+  // patterns of the repos that it takes; none: all
+  allow: listOf(text),
+  repos: listOf(repoStatus),
+  // the digest of the question, when it has compared its files for one
+  verified: wordsOf,
+});
+export type Report = ReturnType<typeof reportOf>;
 
 /** Whether an order is over. */
-export function isOver(state: OrderState["state"] | undefined): boolean {
-  return state === "done" || state === "failed" || state === "refused";
+export function isOver(state: OrderState["state"]): boolean {
+  return state !== "queued" && state !== "running";
 }
 
 /** A slave on a bus that has not reported for so long, in ms, is off. */
@@ -73,9 +105,9 @@ export interface Expected {
   shared?: KeyObject | undefined;
 }
 
-/** Read a slave's answer; what is in it is a stranger's, and cleaned. */
-export function openReport(text: string, { name, to, key, shared }: Expected): Report | { refusal: string } {
-  const opened = open(text, "answer", key ? [key] : shared && [shared]);
+/** Read a slave's answer. */
+export function openReport(letter: string, { name, to, key, shared }: Expected): Report | { refusal: string } {
+  const opened = open(letter, "answer", key ? [key] : shared && [shared]);
   if ("refusal" in opened) {
     const whose = key ? "the key that the list has for it" : "the shared secret";
     if (key || shared) return { refusal: `its answer is not signed with ${whose}` };
@@ -83,54 +115,9 @@ export function openReport(text: string, { name, to, key, shared }: Expected): R
   }
   if (opened.letter.to !== to)
     return { refusal: "its answer is not to our letter: it comes from another program, or another time" };
-  const report = reportIn(opened.letter);
+  const report = reportOf(opened.letter);
+  report.repos = report.repos.filter(({ repo }) => repo !== "");
   if (to === "*" && report.name.toLowerCase() !== name.toLowerCase())
     return { refusal: "its report is another slave's" };
   return report;
-}
-
-function reportIn(content: Record<string, unknown>): Report {
-  const { word, number, list } = readersOf(content);
-  return {
-    ...{ name: word("name") ?? "", at: number("at") ?? 0 },
-    ...{ boatyard: word("boatyard"), node: word("node"), git: word("git") },
-    ...{ free: number("free"), uptime: number("uptime"), verified: word("verified") },
-    allow: list("allow").filter((each) => typeof each === "string"),
-    groups: list("groups").filter((each) => typeof each === "string"),
-    repos: list("repos")
-      .map((each) => statusIn(Object(each)))
-      .filter(({ repo }) => repo !== ""),
-  };
-}
-
-function statusIn(content: Record<string, unknown>): RepoStatus {
-  const { word, is } = readersOf(content);
-  return {
-    ...{ repo: word("repo") ?? "", sha: word("sha"), branch: word("branch"), since: word("since") },
-    ...{ pending: is("pending"), plain: is("plain"), error: word("error"), written: is("written") },
-    order: content["order"] === undefined ? undefined : stateIn(Object(content["order"])),
-  };
-}
-
-function stateIn(content: Record<string, unknown>): OrderState {
-  const { word, number } = readersOf(content);
-  return {
-    ...{ digest: word("digest") ?? "", at: number("at") ?? 0, state: word("state") as OrderState["state"] },
-    ...{ before: word("before"), sha: word("sha"), error: word("error"), seconds: number("seconds") },
-  };
-}
-
-function readersOf(content: Record<string, unknown>) {
-  return {
-    word: (name: string) => wordsOf(content[name]),
-    number: (name: string) => (typeof content[name] === "number" ? content[name] : undefined),
-    is: (name: string) => (typeof content[name] === "boolean" ? content[name] : undefined),
-    list: (name: string): unknown[] => (Array.isArray(content[name]) ? content[name] : []),
-  };
-}
-
-/** A stranger's word for the table: one line, without characters that steer a terminal or turn its text round. */
-export function wordsOf(value: unknown): string | undefined {
-  if (typeof value !== "string" || value === "") return undefined;
-  return cleanLine(value.slice(0, 500));
 }

@@ -1,7 +1,6 @@
 import { readdir } from "node:fs/promises";
 import { homedir } from "node:os";
 import { dirname, join, resolve } from "node:path";
-import { checkBusUrl } from "../bus/address.ts";
 import { busKeys } from "../bus/settings.ts";
 import { type Config, type Infer, readConfigs, y } from "../config/yaml.ts";
 import { Refused, UsageError } from "../core/errors.ts";
@@ -10,7 +9,6 @@ import { currentUser } from "../exec/users.ts";
 import { exists, readIfThere } from "../files/files.ts";
 import { parseListen } from "../http/server.ts";
 import { parsePublicKey } from "./keys.ts";
-import { checkBase, type RemoteSettings } from "./remote.ts";
 
 /** `slave.yml` (templates/slave.yml): what slave-server and slave-activate share; which repos may be named at all. */
 
@@ -19,14 +17,13 @@ export const systemConfig = "/etc/boatyard/slave.yml";
 /** Its unit, as `setup slave` writes it. */
 const systemUnit = "/etc/systemd/system/slave-server.service";
 
-const branch = y.string({ match: /^[^\s-]\S*$/, what: "a branch or tag" });
+const branch = y.string({ match: /^[^\s-]\S*$/, what: "a branch or tag", check: checkBranch });
 const slaveName = y.string({ match: /^[A-Za-z0-9_:][A-Za-z0-9._:-]*$/, what: "a host's name" });
-const groupName = y.string({ match: /^[A-Za-z][\w.-]*$/, what: "a group of the master's list" });
 const depth = y.either([y.number({ min: 1 }), y.just("full")], 'a number of commits, or "full"');
 
 /** What may be said for all repos, and again for one under `each:`. */
 const perRepo = {
-  base: y.optional(y.string()),
+  base: y.optional(y.string({ check: checkBase })),
   branch: y.optional(branch),
   depth: y.optional(depth),
   keep: y.optional(y.number({ min: 1, max: 100 })),
@@ -44,7 +41,7 @@ const perRepo = {
 export const slaveSchema = y.object({
   ...perRepo,
   name: y.optional(y.oneOrMore(slaveName)),
-  listen: y.optional(y.string()),
+  listen: y.optional(y.string({ check: parseListen })),
   repos: y.optional(y.string()),
   state: y.optional(y.string()),
   allow: y.optional(y.oneOrMore(y.string())),
@@ -52,15 +49,9 @@ export const slaveSchema = y.object({
   timeout: y.optional(y.duration()),
   secret_file: y.optional(y.oneOrMore(y.string())),
   secret_env: y.optional(y.oneOrMore(y.string())),
-  master_key: y.optional(y.oneOrMore(y.string())),
+  master_key: y.optional(y.oneOrMore(y.string({ check: parsePublicKey }))),
   identity_file: y.optional(y.string()),
-  bus: y.optional(
-    y.object({
-      ...busKeys,
-      name: y.optional(slaveName),
-      groups: y.optional(y.oneOrMore(groupName)),
-    }),
-  ),
+  bus: y.optional(y.object({ ...busKeys, name: y.optional(slaveName) })),
   metrics_token_file: y.optional(y.string()),
   each: y.optional(
     y.record(y.object(perRepo), (name) => (isShortName(name) ? undefined : `"${name}" is not a repo name`), shortNames),
@@ -68,25 +59,6 @@ export const slaveSchema = y.object({
 });
 
 export type SlaveFile = Infer<typeof slaveSchema>;
-
-/** How one repo is fetched and placed. */
-export interface RepoSettings extends RemoteSettings {
-  repos: string;
-  branch: string | undefined;
-  /** Commits of history; 0: all. */
-  depth: number;
-  /** How many older trees are kept. */
-  keep: number;
-  /** Runs in the new tree before it is put in place. */
-  check: string | undefined;
-  after: string | undefined;
-  submodules: boolean;
-  lfs: boolean;
-  /** The file of who may sign commits; undefined: nobody has to. */
-  signers: string | undefined;
-  /** With signers: also a commit that has not the served one in its history. */
-  allowBack: boolean;
-}
 
 export interface SlaveSettings {
   /** Where the file is that was read, if any. */
@@ -103,33 +75,10 @@ export interface SlaveSettings {
 export async function readSettings(file?: string): Promise<SlaveSettings> {
   const path = file ?? ((await exists(systemConfig)) ? systemConfig : undefined);
   if (path === undefined) return { file: undefined, values: {}, where: () => "" };
-  const config: Config<SlaveFile> = await readConfigs(path, slaveSchema);
-  const where = (...keys: string[]) => config.where(keys);
-  const values = config.value;
-  for (const url of values.bus?.url ?? []) named(where("bus", "url"), () => checkBusUrl(url));
-  for (const key of values.master_key ?? []) named(where("master_key"), () => parsePublicKey(key));
-  if (values.listen !== undefined) named(where("listen"), () => parseListen(values.listen ?? ""));
-  for (const [name, part] of [["", values] as const, ...Object.entries(values.each ?? {})]) {
-    const place = (key: string) => (name === "" ? where(key) : where("each", name, key));
-    if (part.base !== undefined) named(place("base"), () => checkBase(part.base ?? ""));
-    if (part.branch !== undefined && !isSafeRef(part.branch)) {
-      throw new UsageError(`${place("branch")}: "${part.branch}" is not a branch or tag name`);
-    }
-  }
-  return { file: resolve(path), values, where };
+  const { value: values, where }: Config<SlaveFile> = await readConfigs(path, slaveSchema);
+  return { file: resolve(path), values, where: (...keys) => where(keys) };
 }
 
-/** Put the place of a value in front of the error that it causes. */
-function named(where: string, check: () => unknown): void {
-  try {
-    check();
-  } catch (error) {
-    if (error instanceof UsageError) throw new UsageError(`${where}: ${error.message}`);
-    throw error;
-  }
-}
-
-/** Flags win over the file's part for the repo, that over the file's own, that over the defaults. */
 export interface RepoFlags {
   repos?: string | undefined;
   base?: string | undefined;
@@ -138,29 +87,40 @@ export interface RepoFlags {
   timeout?: number | undefined;
 }
 
-export function settingsFor(repo: string, { values, file }: SlaveSettings, flags: RepoFlags): RepoSettings {
-  const each = values.each?.[repo];
-  const base = flags.base ?? each?.base ?? values.base;
-  const wanted = each?.depth ?? values.depth ?? 1;
+/**
+ * How one repo is fetched and placed: flags win over the file's part for the repo, that over the file's own, that over
+ * the defaults.
+ */
+export function settingsFor(repo: string, { values, file }: SlaveSettings, flags: RepoFlags) {
+  const own = <Key extends keyof typeof perRepo>(key: Key) => values.each?.[repo]?.[key] ?? values[key];
   const path = (text: string | undefined) => (text === undefined ? undefined : fromConfig(text, file));
+  const [base, wanted] = [flags.base ?? own("base"), own("depth") ?? 1];
   return {
     repos: reposFolder({ values, file }, flags.repos),
+    /** None: only what needs no remote can be done. */
     base: base && checkBase(base),
-    branch: flags.branch ?? each?.branch ?? values.branch,
+    branch: flags.branch ?? own("branch"),
+    /** Commits of history; 0: all. */
     depth: wanted === "full" ? 0 : wanted,
-    keep: flags.keep ?? each?.keep ?? values.keep ?? 2,
-    keyFile: path(each?.key_file ?? values.key_file),
-    tokenFile: path(each?.token_file ?? values.token_file),
-    tokenUser: each?.token_user ?? values.token_user ?? "x-access-token",
-    check: each?.check ?? values.check,
-    after: each?.after ?? values.after,
-    submodules: each?.submodules ?? values.submodules ?? false,
-    lfs: each?.lfs ?? values.lfs ?? false,
-    signers: path(each?.signers ?? values.signers),
-    allowBack: each?.allow_back ?? values.allow_back ?? false,
+    /** How many older trees are kept. */
+    keep: flags.keep ?? own("keep") ?? 2,
+    keyFile: path(own("key_file")),
+    tokenFile: path(own("token_file")),
+    tokenUser: own("token_user") ?? "x-access-token",
+    /** Runs in the new tree before it is put in place. */
+    check: own("check"),
+    after: own("after"),
+    submodules: own("submodules") ?? false,
+    lfs: own("lfs") ?? false,
+    /** The file of who may sign commits; undefined: nobody has to. */
+    signers: path(own("signers")),
+    /** With signers: an order may go back to a commit that has not the served one in its history. */
+    allowBack: own("allow_back") ?? false,
+    /** Milliseconds for all that git does over the network, and for each command. */
     timeout: flags.timeout ?? values.timeout ?? 600_000,
   };
 }
+export type RepoSettings = ReturnType<typeof settingsFor>;
 
 /** The branch or tag that slave.yml names for a repo, if it does. */
 export function branchOf(repo: string, { values }: SlaveSettings): string | undefined {
@@ -197,6 +157,38 @@ export async function reposIn(settings: SlaveSettings, flag: string | undefined)
   return (await readdir(reposFolder(settings, flag))).filter(isShortName);
 }
 
+const schemes = ["https", "http", "ssh", "git", "file"];
+
+/**
+ * The base of all remotes, without a slash at its end. Built from parts that are known to be harmless, since
+ * deny-lists for git's URLs failed again and again (`ext::`, `-oProxyCommand`, a password in the process list).
+ * @throws {UsageError}
+ */
+export function checkBase(base: string): string {
+  const match = /^([a-z]+):\/\/([^/\s]*)(\/[^\s?#]*)?$/.exec(base);
+  const [, scheme = "", authority = "", path = ""] = match ?? [];
+  const wrong = (why: string) => new UsageError(`base "${hidePassword(base)}" ${why}`);
+  if (!match || !schemes.includes(scheme)) {
+    throw wrong(`is not a base URL; write one of ${schemes.map((each) => `${each}://`).join(", ")} with a path`);
+  }
+  if (/[\x00-\x20\x7f\\]/.test(base)) throw wrong("has a character that no URL has");
+  if (scheme === "file") {
+    if (authority !== "" || path === "") throw wrong("must be file:///absolute/path");
+    return base.replace(/\/+$/, "");
+  }
+  const parts = /^(?:([A-Za-z0-9._~-]+)@)?(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9._-]*))(?::\d{1,5})?$/;
+  const [, user = ""] = parts.exec(authority) ?? [];
+  if (authority.includes("@") && authority.slice(0, authority.lastIndexOf("@")).includes(":")) {
+    throw wrong("must not hold a password; put it into token_file");
+  }
+  if (!parts.test(authority) || user.startsWith("-")) throw wrong("does not name a host");
+  return base.replace(/\/+$/, "");
+}
+
+function hidePassword(text: string): string {
+  return text.replace(/(\/\/[^:]*):.*@/, "$1:***@");
+}
+
 /** A path in a config counts from the config's own folder. */
 export function fromConfig(path: string, file: string | undefined): string {
   return resolve(file === undefined ? "." : dirname(file), expandHome(path));
@@ -224,6 +216,11 @@ function fits(name: string, pattern: string): boolean {
     at = found + part.length;
   }
   return at <= name.length - last.length;
+}
+
+/** @throws {UsageError} */
+export function checkBranch(name: string): void {
+  if (!isSafeRef(name)) throw new UsageError(`"${name}" is not a branch or tag name`);
 }
 
 /** @throws {Refused} for a name that could be more than a name. */

@@ -79,16 +79,13 @@ export function renewedBus(facts: Facts): Step[] {
 
 /** Let somebody use the bus, or change what it may. @throws {UsageError} */
 export function planBusUser(facts: Facts, user: BusUser): Plan {
-  const { name, nkey, role, groups } = user;
+  const { name, nkey, role } = user;
   const known = usersOf(facts);
   if (!/^[A-Za-z0-9_][A-Za-z0-9._:-]{0,252}$/.test(name)) throw new UsageError(`"${name}" cannot be a slave's name`);
   if (!isNkey(nkey))
     throw new UsageError(
       "--nkey: that is not the public key of a NATS user: U and 55 letters and digits, as setup slave --bus prints it",
     );
-  checkGroups(groups);
-  if (role === "master" && groups.length > 0)
-    throw new UsageError("--groups: a master writes to all groups; leave it out");
   if (role === "slave" && nameOnBus(name) === "master")
     throw new UsageError(
       'a slave cannot be called "master"; give it another by name: under bus: ' +
@@ -96,9 +93,8 @@ export function planBusUser(facts: Facts, user: BusUser): Plan {
     );
   const other = known.find((each) => each.nkey === nkey && nameOnBus(each.name) !== nameOnBus(name));
   if (other) throw new UsageError(`--nkey: ${other.name} has that key; each needs its own`);
-  const what = `${role} ${name}${groups.length === 0 ? "" : `, groups ${groups.join(" ")},`}`;
   const why = "it may use the bus, for its own";
-  return { steps: changed(what, why, (text) => withUser(text, user)), notes: [] };
+  return { steps: changed(`${role} ${name}`, why, (text) => withUser(text, user)), notes: [] };
 }
 
 /** Do not let it in any more. @throws {UsageError} when there is none of that name */
@@ -147,11 +143,6 @@ function changed(what: string, why: string, change: (text: string) => string): S
   return [edit({ path: places.busUsers, what, why, change }), busReloaded()];
 }
 
-function checkGroups(groups: readonly string[]): void {
-  const bad = groups.find((group) => !/^[A-Za-z][\w.-]*$/.test(group));
-  if (bad !== undefined) throw new UsageError(`--groups: "${bad}" is not the name of a group`);
-}
-
 function usersOf({ busUsers }: Facts): BusUser[] {
   if (busUsers === undefined) throw new UsageError(`no bus is set up here (${places.busUsers}); run: setup bus`);
   const bad = (["master", "slave"] as const).find((role) => !endOf(role).test(busUsers));
@@ -167,16 +158,11 @@ export interface BusClient {
   url: string;
   /** The PEM of its authority. */
   ca: string | undefined;
-  groups: readonly string[];
 }
 
 /** A key of its own for the bus, the bus's authority, and `bus:` in slave.yml. @throws {UsageError} */
 export function slaveOnBus(client: BusClient, user: string): Step[] {
-  const { groups } = client;
-  checkGroups(groups);
-  const more = groups.length === 0 ? "" : `, groups: [${groups.join(", ")}]`;
-  const line = `bus: { ${settingsOf(client, "/etc/boatyard/bus")}${more} }`;
-  const text = `\n# It connects out, to a bus.\n${line}\n`;
+  const text = `\n# It connects out, to a bus.\nbus: { ${settingsOf(client, "/etc/boatyard/bus")} }\n`;
   return [
     ...clientFiles(client, "/etc/boatyard/bus", user),
     edit({

@@ -61,7 +61,7 @@ export async function planRemoval(found: Facts, what: Removable, { purge }: { pu
 }
 
 /** Whatever the bus was called, the same files were made for it. */
-const anyBus = { url: "tls://bus:4222", ca: "", groups: [] };
+const anyBus = { url: "tls://bus:4222", ca: "" };
 
 /** The steps that made it. */
 async function stepsOf(facts: Facts, what: Removable, { purge }: { purge: boolean }): Promise<Step[]> {

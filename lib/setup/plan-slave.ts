@@ -158,10 +158,7 @@ function settingsWarnings({ slaveSettings: settings }: Facts, { base, secretFile
 /** What is left to do on the master. */
 function onMaster(hostname: string, hasSecret: boolean, options: SlaveOptions): string[] {
   const { bus, secretFile } = options;
-  if (bus) {
-    const groups = bus.groups.map((group) => ` under [${group}]`).join("");
-    return [`add a line to ${places.list}${groups}: bus://${hostname}`];
-  }
+  if (bus) return [`add a line to ${places.list}: bus://${hostname}`];
   return [
     `add a line to ${places.list}: ${hostname}`,
     // one that was copied here is the master's already

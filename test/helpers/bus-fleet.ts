@@ -34,14 +34,13 @@ export async function setUp({ tls = false } = {}) {
     ...{ dir, bus, repo, list, base },
     orderKey: await readPrivateKey(join(dir, "order.key")),
     /** Start a slave, a new one or once more. */
-    async slave(name: string, more = "", { file: known, groups = [] }: { file?: string; groups?: string[] } = {}) {
+    async slave(name: string, more = "", { file: known }: { file?: string } = {}) {
       let config = configs.get(name);
       if (config === undefined) {
-        const file = known ?? (await bus.addSlave(name, ...groups)).file;
+        const file = known ?? (await bus.addSlave(name)).file;
         config = join(dir, `${name}.yml`);
         configs.set(name, config);
-        const flow = groups.length === 0 ? "" : `  groups: [${groups.join(", ")}]\n`;
-        const part = `bus:\n  url: ${bus.url}\n  seed_file: ${file}\n${flow}${ca.replace(/^/, "  ")}`;
+        const part = `bus:\n  url: ${bus.url}\n  seed_file: ${file}\n${ca.replace(/^/, "  ")}`;
         const text = `name: ${name}\nmaster_key: ${publicKey}\nbase: ${base}\n${part}\n${more}`;
         await writeFile(config, text);
       }

@@ -19,11 +19,11 @@ export type TestBus = {
   /** Who knows this key is the master. */
   master: KeyObject;
   /** The seed file of a new key of a slave, which is let in. */
-  addSlave: (name: string, ...groups: string[]) => Promise<{ key: KeyObject; file: string }>;
+  addSlave: (name: string) => Promise<{ key: KeyObject; file: string }>;
   /** A key that is not let in yet, and what lets it in. */
   newKey: (name: string) => Promise<{ key: KeyObject; file: string }>;
-  admit: (name: string, key: KeyObject, groups?: readonly string[]) => Promise<void>;
-  admitAll: (keys: ReadonlyMap<string, KeyObject>, groups?: readonly string[]) => Promise<void>;
+  admit: (name: string, key: KeyObject) => Promise<void>;
+  admitAll: (keys: ReadonlyMap<string, KeyObject>) => Promise<void>;
   start: () => Promise<void>;
   kill: () => Promise<void>;
   pid: () => number | undefined;
@@ -46,7 +46,7 @@ export async function startBus(tls?: Certificate): Promise<TestBus> {
     return { key, file };
   };
   const master = (await newKey("master")).key;
-  users.push({ name: "master", nkey: nkeyOf(master), role: "master", groups: [] });
+  users.push({ name: "master", nkey: nkeyOf(master), role: "master" });
   const writeUsers = () => writeFile(join(dir, "nats-users.conf"), formatUsers(users));
   await mkdir(join(dir, "jetstream"));
   const conf = (await readFile(join(root, "templates/nats.conf"), "utf8"))
@@ -60,9 +60,9 @@ export async function startBus(tls?: Certificate): Promise<TestBus> {
     url: tls ? `tls://localhost:${port}` : `nats://127.0.0.1:${port}`,
     ...{ master, dir },
     newKey,
-    admit: (name, key, groups) => bus.admitAll(new Map([[name, key]]), groups),
-    async admitAll(keys, groups = []) {
-      for (const [name, key] of keys) users.push({ name, nkey: nkeyOf(key), role: "slave", groups });
+    admit: (name, key) => bus.admitAll(new Map([[name, key]])),
+    async admitAll(keys) {
+      for (const [name, key] of keys) users.push({ name, nkey: nkeyOf(key), role: "slave" });
       await writeUsers();
       if (!server) return;
       const count = (text: string) => text.split("Reloaded server configuration").length;
@@ -70,9 +70,9 @@ export async function startBus(tls?: Certificate): Promise<TestBus> {
       server.kill("SIGHUP");
       await server.until((text) => count(text) > before);
     },
-    async addSlave(name, ...groups) {
+    async addSlave(name) {
       const made = await newKey(name);
-      await bus.admit(name, made.key, groups);
+      await bus.admit(name, made.key);
       return made;
     },
     async start() {

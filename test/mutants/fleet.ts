@@ -55,6 +55,13 @@ export const fleet: Mutation[] = [
     tests: activate,
   },
   {
+    what: "an order that does not say so goes back",
+    file: "lib/fleet/repo/activate.ts",
+    from: "settings.allowBack && back === true",
+    to: "settings.allowBack",
+    tests: activate,
+  },
+  {
     what: "a tree whose check failed is served",
     file: "lib/fleet/repo/activate.ts",
     from: "throw new Failure(`check: ${wordsOf(error)}; ${kept}`);",

@@ -9,7 +9,7 @@ import * as assert from "uvu/assert";
 import { keyOfSeed, newSeed } from "../../lib/bus/nkey.ts";
 import { parsePublicKey, writeKey } from "../../lib/fleet/keys.ts";
 import { followBus } from "../../lib/fleet/slave/bus-transport.ts";
-import { openSlave } from "../../lib/fleet/slave/slave.ts";
+import { Slave } from "../../lib/fleet/slave/slave.ts";
 import { needsNats, startBus } from "../helpers/nats.ts";
 import { makeRepo } from "../helpers/repos.ts";
 import { runScript, startScript } from "../helpers/run.ts";
@@ -90,7 +90,7 @@ testUnless(test, needsNats)(`an order reaches ${count} slaves`, async () => {
     if (!key) throw new Error("a slave without a key");
     let sha = "";
     let [connected, changed] = [() => {}, () => {}];
-    const slave = await openSlave({
+    const slave = new Slave({
       settings: { file: undefined, values: {}, where: () => "" },
       ...{ repos: join(dir, "none"), state: join(dir, `${name}.state`), allow: [], names: [name] },
       ...{ jobs: 1, identity: undefined },
@@ -105,9 +105,10 @@ testUnless(test, needsNats)(`an order reaches ${count} slaves`, async () => {
         if (line.startsWith("connected to the bus")) connected();
       },
     });
+    await slave.desired.open();
     const up = new Promise<void>((resolve) => (connected = resolve));
     const { close } = followBus(slave, {
-      ...{ servers: [bus.url], ca: undefined, key, name, groups: [] },
+      ...{ servers: [bus.url], ca: undefined, key, name },
     });
     await up;
     return {

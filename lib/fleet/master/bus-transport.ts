@@ -1,21 +1,18 @@
 import type { KeyObject } from "node:crypto";
-import { checkBusUrl, everybody, keyOfTarget, nameOnBus, targetOfGroup } from "../../bus/address.ts";
-import { type Bucket, type Bus, connectBus } from "../../bus/bus.ts";
+import { checkBusUrl, nameOnBus } from "../../bus/address.ts";
+import { type Bucket, connectBus } from "../../bus/bus.ts";
 import { type BusAccess, busSchema, readBusAccess } from "../../bus/settings.ts";
 import { readConfig } from "../../config/yaml.ts";
-import { Failure, messageOf, UsageError } from "../../core/errors.ts";
+import { Failure, UsageError } from "../../core/errors.ts";
+import { Changes } from "../../core/changes.ts";
 import { exists } from "../../files/files.ts";
-import { contentOf, digestOf } from "../letter.ts";
-import { questionKey, readLetters } from "../on-bus.ts";
-import { offAfter, openReport, type OrderState, type Report } from "../report.ts";
+import { digestOf, questionKey, readLetters } from "../letter.ts";
+import { offAfter, openReport, type Report } from "../report.ts";
 import { fromConfig } from "../settings.ts";
 import type { Target } from "./list.ts";
 import { letterFor, pause, type Transport } from "./rollout.ts";
 
-/**
- * Slaves that connect out to a bus: a letter is put there, for one slave or for many at once, and what became of it is
- * read from the reports that they leave.
- */
+/** Slaves that connect out to a bus: letters are put there, and what became of them is read from the reports there. */
 
 /** Read when it is there: where the bus is, and the key that it knows us by. */
 const systemBus = "/etc/server-update/bus.yml";
@@ -42,24 +39,7 @@ export async function readBus(via: string | undefined): Promise<BusAccess> {
   );
 }
 
-/** Slaves that one order reaches, and whom it must name. */
-export interface Shared {
-  name: string;
-  members: ReadonlySet<Target>;
-}
-
-export interface BusTransport extends Transport {
-  /**
-   * Whether one order may be for those of them that are on the bus: when no other slave would take it, too, and nobody
-   * wants them to go one by one.
-   * @param group of the list, when it is about that only
-   * @param jobs how many may be asked at once
-   */
-  share(targets: readonly Target[], how: { group: string | undefined; jobs: number }): Promise<Shared | undefined>;
-  close(): Promise<void>;
-}
-
-interface Options {
+export interface BusOptions {
   via: string | undefined;
   /** The master's key: what a shared secret signs, any slave could have written. */
   key: KeyObject | undefined;
@@ -77,113 +57,80 @@ export function isOnBus({ url }: Target): boolean {
   return url.protocol === "bus:";
 }
 
-/** Fewer than these at once are meant to spare something: then each slave gets an order of its own. */
-const unlimited = 512;
 /** How long the bus may be away while slaves are followed, in ms. */
 const maxAway = 60_000;
 /** How often is looked whether the time is over, in ms. */
 const pollEvery = 2000;
 
 /** The bus is connected to when the first slave of it is asked. */
-export function busTransport(options: Options): BusTransport {
+export function busTransport(options: BusOptions): Transport & { close(): Promise<void> } {
   const { key, goodFor, signal, timeout } = options;
   const answerLimit = Math.max(options.connectTimeout, 2000);
-  let opened: Promise<{ bus: Bus; orders: Bucket; loaded: Promise<void> }> | undefined;
+  let opened: ReturnType<typeof openBus> | undefined;
   let isLoaded = false;
-  /** What was put since the connection stands, by its text: a bus that was killed may have forgotten it. */
-  const puts = new Map<string, Promise<void>>();
-  /** The newest report of each slave, by its key in the bucket. */
+  /** What was put since the connection stands: a bus that was killed may have forgotten it. */
+  const puts = new Set<string>();
+  /** The newest report of each slave, by its name there, and who waits for the next one. */
   const texts = new Map<string, string>();
-  const waiting = new Map<string, Set<() => void>>();
+  const changes = new Map<string, Changes>();
 
-  const connect = () =>
-    (opened ??= (async () => {
-      const access = await readBus(options.via);
-      const bus = await connectBus({ ...access, name: "master", timeout: answerLimit, onStatus: options.note });
-      await bus.makeBucket("orders");
-      // whoever may write one key could remove all others by a message that rolls the bucket up
-      await bus.makeBucket("reports", { rollup: false });
-      const loaded = bus.bucket("reports").follow((name, text) => {
-        if (text === undefined) texts.delete(name);
-        else texts.set(name, text);
-        for (const done of waiting.get(name) ?? []) done();
-      });
-      void loaded.then(() => (isLoaded = true));
-      bus.onConnect(() => {
-        puts.clear();
-        wakeAll();
-      });
-      return { bus, orders: bus.bucket("orders"), loaded };
-    })().catch((error: unknown) => {
+  async function openBus() {
+    const access = await readBus(options.via);
+    const bus = await connectBus({ ...access, name: "master", timeout: answerLimit, onStatus: options.note });
+    await bus.makeBucket("orders");
+    // whoever may write one key could remove all others by a message that rolls the bucket up
+    await bus.makeBucket("reports", { rollup: false });
+    const followed = bus.bucket("reports").follow((name, text) => {
+      if (text === undefined) texts.delete(name);
+      else texts.set(name, text);
+      changes.get(name)?.tell();
+    });
+    const loaded = followed.then(() => void (isLoaded = true));
+    bus.onConnect(() => {
+      puts.clear();
+      for (const each of changes.values()) each.tell();
+    });
+    return { bus, orders: bus.bucket("orders"), loaded };
+  }
+
+  function connect() {
+    return (opened ??= openBus().catch((error: unknown) => {
       // the next try connects anew
       opened = undefined;
       throw error;
     }));
-
-  /** Resolves once the reports that there are were read. @throws {Failure} */
-  async function load(): Promise<void> {
-    const { loaded } = await connect();
-    if (isLoaded) return;
-    const late = new AbortController();
-    await Promise.race([loaded, pause(answerLimit, late.signal)]);
-    late.abort();
-    if (!isLoaded) throw new Failure("the bus does not say what its slaves have reported: timeout");
   }
 
-  /** The newest report of a slave. @throws {Failure} for one that is not its own */
-  function reportOf(target: Target): Report | undefined {
+  /** The newest report of a slave. @throws {Failure} for one that is not its own, and where none can be read */
+  async function reportOf(target: Target): Promise<Report | undefined> {
+    const { loaded } = await connect();
+    if (!isLoaded) {
+      const late = new AbortController();
+      await Promise.race([loaded, pause(answerLimit, late.signal)]);
+      late.abort();
+      if (!isLoaded) throw new Failure("the bus does not say what its slaves have reported: timeout");
+    }
     const text = texts.get(nameOnBus(target.slave));
     if (text === undefined) return undefined;
-    const report = openReport(text, { name: target.slave, to: everybody, key: target.key });
+    const report = openReport(text, { name: target.slave, to: "*", key: target.key });
     if ("refusal" in report) throw new Failure(report.refusal);
     return report;
   }
 
-  /** Put a letter where those find it whom it is for; once a connection, though it follows many. @throws {Failure} */
-  async function put(name: string, letter: string): Promise<void> {
+  /** Put a letter where its slave finds it; once a connection. @throws {Failure} */
+  async function put({ slave }: Target, name: string, letter: string): Promise<void> {
     const { orders } = await connect();
-    const there = puts.get(letter);
-    if (there) return await there;
-    const done = write(orders, keyOfTarget(contentOf(letter).to), name, letter);
-    puts.set(letter, done);
-    await done.catch((error: unknown) => {
-      if (puts.get(letter) === done) puts.delete(letter);
-      throw error;
-    });
+    if (puts.has(letter)) return;
+    await write(orders, nameOnBus(slave), name, letter);
+    puts.add(letter);
   }
 
   /** Wait until a slave reports or the connection is made again, but not longer than `ms`. */
-  async function change(target: Target, ms: number): Promise<void> {
-    const name = nameOnBus(target.slave);
-    const set = waiting.get(name) ?? new Set();
-    waiting.set(name, set);
-    await new Promise<void>((resolve) => {
-      const end = () => {
-        clearTimeout(timer);
-        set.delete(end);
-        resolve();
-      };
-      const timer = setTimeout(end, ms);
-      set.add(end);
-    });
-  }
-
-  function wakeAll(): void {
-    for (const set of waiting.values()) for (const done of set) done();
-  }
-  signal.addEventListener("abort", wakeAll);
-
-  /** Try until `timeout`: the bus may be away for a moment. */
-  async function patiently<T>(work: () => Promise<T>): Promise<T> {
-    const end = performance.now() + timeout;
-    for (;;) {
-      try {
-        return await work();
-      } catch (error) {
-        if (performance.now() > end || signal.aborted) throw error;
-        await pause(250, signal);
-      }
-    }
+  async function change({ slave }: Target, ms: number): Promise<void> {
+    const name = nameOnBus(slave);
+    const ofIt = changes.get(name) ?? new Changes();
+    changes.set(name, ofIt);
+    await ofIt.next(ms, signal);
   }
 
   /** Have a slave compare its files with the commits. */
@@ -191,9 +138,9 @@ export function busTransport(options: Options): BusTransport {
     if (key === undefined) throw new Failure("a slave on a bus answers only signed questions; see --key-file");
     const end = performance.now() + timeout;
     const question = letterFor({ key, goodFor }, target, { kind: "question", verify: true });
-    await put(questionKey, question);
+    await put(target, questionKey, question);
     for (;;) {
-      const report = reportOf(target);
+      const report = await reportOf(target);
       if (report?.verified === digestOf(question)) return report;
       const left = end - performance.now();
       if (left <= 0 || signal.aborted)
@@ -205,8 +152,7 @@ export function busTransport(options: Options): BusTransport {
   return {
     ...{ key, goodFor },
     async report(target, { verify }) {
-      await load();
-      const report = reportOf(target);
+      const report = await reportOf(target);
       if (report === undefined) throw new Failure("it has never been seen on the bus");
       if (Date.now() - report.at > offAfter) {
         const refused = report.repos.flatMap(({ order }) => (order?.state === "refused" ? [order.error] : []));
@@ -217,27 +163,17 @@ export function busTransport(options: Options): BusTransport {
       return { ...report, repos: report.repos.map((each) => ({ ...each, written: undefined })) };
     },
 
-    async share(all, { group, jobs }) {
-      const targets = all.filter(isOnBus);
-      if (targets.length < 2 || jobs < Math.min(unlimited, targets.length)) return undefined;
-      try {
-        await patiently(load);
-      } catch (error) {
-        // each of them says so in the end; what is desired is noted for --converge before
-        options.note(messageOf(error));
-        return undefined;
+    /** Tries until `timeout`: the bus may be away for a moment. */
+    async send(target, repo, order) {
+      const end = performance.now() + timeout;
+      for (;;) {
+        try {
+          return await put(target, repo, order);
+        } catch (error) {
+          if (performance.now() > end || signal.aborted) throw error;
+          await pause(250, signal);
+        }
       }
-      const chosen = new Set(targets.map(({ slave }) => nameOnBus(slave)));
-      const groupsOf = (name: string) => contentOf(texts.get(name) ?? "")["groups"];
-      const reads = (name: string) => group === undefined || [groupsOf(name)].flat().includes(group);
-      if ([...texts.keys()].some((name) => !chosen.has(name) && reads(name))) return undefined;
-      const members = targets.filter(({ slave }) => reads(nameOnBus(slave)));
-      const name = group === undefined ? everybody : targetOfGroup(group);
-      return members.length < 2 ? undefined : { name, members: new Set(members) };
-    },
-
-    async send(_, repo, order) {
-      await patiently(() => put(repo, order));
     },
 
     async *follow(target, repo, order) {
@@ -247,15 +183,14 @@ export function busTransport(options: Options): BusTransport {
         const waited = performance.now() - started;
         let report: Report | undefined;
         try {
-          await load();
-          report = reportOf(target);
+          report = await reportOf(target);
           // a bus that was killed may have forgotten it
-          if (!isTaken) await put(repo, order);
+          if (!isTaken) await put(target, repo, order);
         } catch (error) {
           // the bus may be away for a moment
           if (waited > Math.max(timeout, maxAway)) throw error;
         }
-        const told: OrderState | undefined = report?.repos.find((each) => each.repo === repo)?.order;
+        const told = report?.repos.find((each) => each.repo === repo)?.order;
         isTaken ||= told?.digest === digest;
         yield told;
         if (!isTaken && waited > timeout) {

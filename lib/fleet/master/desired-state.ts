@@ -1,25 +1,19 @@
-import { createHash } from "node:crypto";
 import { readdir } from "node:fs/promises";
 import { homedir } from "node:os";
-import { dirname, join, resolve } from "node:path";
+import { dirname, join } from "node:path";
 import process from "node:process";
 import { type Infer, y } from "../../config/yaml.ts";
 import { Failure, messageOf, systemCode, UsageError } from "../../core/errors.ts";
 import { isSafeRef, isSha, isShortName } from "../../core/names.ts";
-import { makeFolder, writeAtomic } from "../../files/files.ts";
+import { makeFolder } from "../../files/files.ts";
 import { StateFile } from "../../files/state-file.ts";
 import { askTip, needBase, plainWords, RemoteLacks } from "../remote.ts";
-import type { Shared } from "./bus-transport.ts";
 import type { Target } from "./list.ts";
 import { type Commit, letterFor, type Transport } from "./rollout.ts";
 
 /** The commit that a run is about, fixed before any slave is asked: no slave decides it for the others. */
 
-export interface CommitOptions {
-  sha: string | undefined;
-  branch: string | undefined;
-  base: string | undefined;
-}
+type CommitOptions = Record<"branch" | "base", string | undefined> & { sha?: string | undefined };
 
 /**
  * `--sha`, else the push that hook-server runs us for, else what the remote has now.
@@ -51,11 +45,7 @@ export async function resolveCommit(
  * @throws {RemoteLacks} when it has no such branch
  * @throws {Failure} with its words, and where it was asked
  */
-export async function askRemote(
-  repo: string,
-  { branch, base }: Omit<CommitOptions, "sha">,
-  signal: AbortSignal,
-): Promise<Commit> {
+export async function askRemote(repo: string, { branch, base }: CommitOptions, signal: AbortSignal): Promise<Commit> {
   const url = `${needBase(base, "or set SERVER_UPDATE_BASE")}/${repo}.git`;
   try {
     return await askTip({ url, options: { signal, timeout: 60_000 } }, branch);
@@ -78,6 +68,8 @@ export function pushedCommit(repo: string, env: NodeJS.ProcessEnv): Commit | und
 const entrySchema = y.object({
   sha: y.string({ match: /^(?:[0-9a-f]{40}|[0-9a-f]{64})$/, what: "a commit" }),
   branch: y.optional(y.string()),
+  // it may be older than what a slave serves
+  back: y.optional(y.boolean()),
   // the list of slaves that it was for, absolute
   list: y.string(),
   group: y.optional(y.string()),
@@ -154,39 +146,18 @@ export function desiredFor(
 }
 
 /** The orders of one run: each is newer than all before it, also when the clock was set back. */
-export interface Orders {
-  /** The time of the newest. */
-  last: number;
-  orderFor: (target: Target) => string;
-}
-
-/** @param shared slaves that one order is for */
 export function newOrders(
-  order: Commit & { repo: string; run: string },
+  order: Commit & { repo: string; run: string; back: boolean | undefined },
   before: DesiredState | undefined,
   transportFor: (target: Target) => Transport,
-  shared?: Shared,
-): Orders {
-  let one: string | undefined;
-  const orders: Orders = {
+) {
+  const orders = {
+    /** The time of the newest. */
     last: Math.max(Date.now(), (before?.at ?? 0) + 1),
-    orderFor: (target) => (shared?.members.has(target) ? (one ??= write(target, shared.name)) : write(target)),
-  };
-  const write = (target: Target, slave?: string) => {
-    orders.last = Math.max(Date.now(), orders.last);
-    const to = slave === undefined ? target : { slave };
-    return letterFor(transportFor(target), to, { ...order, kind: "order", at: orders.last });
+    orderFor(target: Target): string {
+      orders.last = Math.max(Date.now(), orders.last);
+      return letterFor(transportFor(target), target, { ...order, kind: "order", at: orders.last });
+    },
   };
   return orders;
-}
-
-/** What was found at the slaves of a list, for hook-server's page: in `status/`, a file a list and repo, or all. */
-export async function writeStatus(repo: string | undefined, list: string, hosts: readonly object[]): Promise<void> {
-  const path = resolve(list);
-  const folder = join(stateFolder(), "status");
-  const ofList = createHash("sha256").update(path).digest("hex").slice(0, 8);
-  const value = { time: new Date().toISOString(), list: path, hosts };
-  await makeFolder(folder);
-  const file = join(folder, `${repo ?? "all repos"}.${ofList}.json`);
-  await writeAtomic(file, `${JSON.stringify(value, undefined, 2)}\n`, { mode: 0o644 });
 }

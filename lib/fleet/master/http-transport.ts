@@ -1,7 +1,7 @@
 import { createPublicKey, type KeyObject } from "node:crypto";
 import { Failure, systemCode } from "../../core/errors.ts";
 import { type Answer, reasonOf, request } from "../../fetch/fetch.ts";
-import { allowedSkew, digestOf, letterHeader } from "../letter.ts";
+import { allowedSkew, digestOf, letterHeader, objectIn } from "../letter.ts";
 import { openReport, type Report, wordsOf } from "../report.ts";
 import { addressesOf, type Target } from "./list.ts";
 import { letterFor, pause, type Transport } from "./rollout.ts";
@@ -42,31 +42,22 @@ export function httpTransport({ key, isShared, timeout, retries, ...options }: H
   const goodFor = allowedSkew;
   const shared = key && isShared ? createPublicKey(key) : undefined;
 
-  async function sendOnce(url: URL, letter: string, patience: number): Promise<Answer> {
-    const limits = { timeout: timeout + patience, maxBytes: maxAnswer };
-    const headers = { accept: "application/json", [letterHeader]: letter };
-    try {
-      const answer = await request(url, { ...options, ...limits, headers });
-      if (answer.truncated) throw new Error("the answer is too long to be slave-server's");
-      return answer;
-    } catch (error) {
-      throw new NoAnswer(signal.aborted ? "interrupted" : wordsAbout(error));
-    }
-  }
-
   /** Send it, again after growing pauses when no answer came or the slave was too busy. @throws {NoAnswer} */
   async function send(url: URL, letter: string, patience = 0): Promise<Answer> {
+    const limits = { timeout: timeout + patience, maxBytes: maxAnswer };
+    const headers = { accept: "application/json", [letterHeader]: letter };
     for (let round = 0; ; round++) {
-      let wait = 200 * 2 ** round * (0.5 + Math.random());
-      try {
-        const answer = await sendOnce(url, letter, patience);
-        if (!notNow.includes(answer.status) || round >= retries) return answer;
-        const wanted = Number(answer.headers["retry-after"]) || 0;
-        wait = Math.max(wait, Math.min(wanted * 1000, 10_000));
-      } catch (error) {
-        if (!(error instanceof NoAnswer) || round >= retries || signal.aborted) throw error;
+      const answer = await request(url, { ...options, ...limits, headers }).catch((error: unknown) => {
+        return new NoAnswer(signal.aborted ? "interrupted" : wordsAbout(error));
+      });
+      const isGiven = !(answer instanceof Error);
+      if (round >= retries || signal.aborted || (isGiven && !notNow.includes(answer.status))) {
+        if (!isGiven) throw answer;
+        if (answer.truncated) throw new NoAnswer("the answer is too long to be slave-server's");
+        return answer;
       }
-      await pause(wait, signal);
+      const wanted = isGiven ? Number(answer.headers["retry-after"]) || 0 : 0;
+      await pause(Math.max(200 * 2 ** round * (0.5 + Math.random()), Math.min(wanted * 1000, 10_000)), signal);
     }
   }
 
@@ -135,12 +126,4 @@ function wordsAbout(error: unknown): string {
 function refusalIn({ status, text }: Pick<Answer, "status" | "text">): Failure {
   const words = wordsOf(objectIn(text)["error"]) ?? wordsOf(text.trim().split("\n", 1)[0])?.slice(0, 200);
   return new Failure(words === undefined ? `it answers ${status}` : `it answers ${status}: ${words}`);
-}
-
-function objectIn(text: string): Record<string, unknown> {
-  try {
-    return Object(JSON.parse(text)) as Record<string, unknown>;
-  } catch {
-    return {};
-  }
 }

@@ -10,7 +10,7 @@ import { exists } from "../../files/files.ts";
 import { acquireLock, type Lock } from "../../files/lock.ts";
 import type { Target as MessageTarget } from "../../notify/notify.ts";
 import { keyOfSecret, readPrivateKey } from "../keys.ts";
-import { type BusTransport, busTransport, isOnBus, readBus } from "./bus-transport.ts";
+import { busTransport, isOnBus, readBus } from "./bus-transport.ts";
 import { type Desired, desiredFor, type DesiredState, desiredState, stateFolder } from "./desired-state.ts";
 import { httpTransport } from "./http-transport.ts";
 import { amountOf, chooseTargets, parseList, planBatches, type Target } from "./list.ts";
@@ -69,7 +69,7 @@ export interface Master {
   flags: MasterFlags;
   /** How a slave is reached. */
   transportFor: (target: Target) => Transport;
-  onBus: BusTransport;
+  onBus: ReturnType<typeof busTransport>;
   terminal: Terminal;
   signal: AbortSignal;
   /** Who is told of slaves that failed or differ. */

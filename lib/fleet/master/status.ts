@@ -1,10 +1,13 @@
+import { createHash } from "node:crypto";
+import { join, resolve } from "node:path";
 import process from "node:process";
 import type { Terminal } from "../../core/terminal.ts";
 import { Failure, messageOf } from "../../core/errors.ts";
 import { formatDuration, formatSize } from "../../core/units.ts";
+import { makeFolder, writeAtomic } from "../../files/files.ts";
 import type { Report, RepoStatus } from "../report.ts";
 import { isAllowed } from "../settings.ts";
-import { askRemote, desiredFor, desiredRepos, desiredState, pushedCommit, writeStatus } from "./desired-state.ts";
+import { askRemote, desiredFor, desiredRepos, desiredState, pushedCommit, stateFolder } from "./desired-state.ts";
 import type { Target } from "./list.ts";
 import { listsOf, type Master } from "./master.ts";
 import { atOnce, type Commit } from "./rollout.ts";
@@ -154,19 +157,25 @@ function driftOf(served: RepoStatus, desired: Commit | undefined): string {
   return written ? "WRITTEN INTO" : "";
 }
 
-/** Leave what was found of the slaves of a list for hook-server's page. */
+/** Leave what was found of a list's slaves for hook-server's page: in `status/`, a file a list and repo, or all. */
 export async function keepStatus(
   repo: string | undefined,
   list: string,
   hosts: readonly Host[],
   terminal: Terminal,
 ): Promise<void> {
+  const path = resolve(list);
+  const folder = join(stateFolder(), "status");
+  const ofList = createHash("sha256").update(path).digest("hex").slice(0, 8);
   const found = hosts.map(({ target, repos, error }) => ({
     ...{ target: target.name, error },
     repos: repos.map(({ served, wanted, drift }) => ({ ...served, order: undefined, wanted, drift })),
   }));
+  const value = { time: new Date().toISOString(), list: path, hosts: found };
   try {
-    await writeStatus(repo, list, found);
+    await makeFolder(folder);
+    const text = `${JSON.stringify(value, undefined, 2)}\n`;
+    await writeAtomic(join(folder, `${repo ?? "all repos"}.${ofList}.json`), text, { mode: 0o644 });
   } catch (error) {
     // whoever may only look has no state folder
     terminal.note(`not kept for the page: ${messageOf(error)}`);

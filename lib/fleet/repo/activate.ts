@@ -3,7 +3,7 @@ import { rename, rm, rmdir, writeFile } from "node:fs/promises";
 import process from "node:process";
 import { Failure, messageOf, Refused, systemCode, UsageError } from "../../core/errors.ts";
 import { newRunId } from "../../core/id.ts";
-import { isSafeRef, isSha } from "../../core/names.ts";
+import { isSha } from "../../core/names.ts";
 import { cleanEnvironment, ProcessOutput, sh, timedOut } from "../../exec/exec.ts";
 import { endTree } from "../../exec/process-tree.ts";
 import { exists, makeFolder } from "../../files/files.ts";
@@ -19,7 +19,7 @@ import {
   type Shared,
   toFullDisk,
 } from "../remote.ts";
-import { checkRepo, type RepoSettings } from "../settings.ts";
+import { checkBranch, checkRepo, type RepoSettings } from "../settings.ts";
 import { buildTree, type Goal, isUnchanged, syncFolder } from "./clone.ts";
 import { Place, readLink, readTrees, sweep, switchTo, type Tree, writeTrees } from "./trees.ts";
 
@@ -31,23 +31,12 @@ export interface ActivateOptions {
   sha?: string | undefined;
   /** The branch that the commit is of, where that is known: then the remote is not asked. */
   branch?: string | undefined;
+  /** The commit may be older than what is served, where the settings allow that. */
+  back?: boolean | undefined;
   /** How long another update is waited for: not at all, milliseconds, or true for its end. */
   wait?: boolean | number;
   signal?: AbortSignal | undefined;
   note?: (line: string) => void;
-}
-
-export interface Activated {
-  repo: string;
-  /** What was served before. */
-  before: string | undefined;
-  /** Undefined for a plain folder that was there before the first update. */
-  sha: string | undefined;
-  branch: string | undefined;
-  /** The folder that the link leads to now. */
-  tree: string;
-  changed: boolean;
-  seconds: number;
 }
 
 /** What an update works with, while the lock is held. */
@@ -67,12 +56,11 @@ interface Update {
  * @throws {Failure} when it cannot be: the tree that was served stays in place.
  * @throws {Busy} when another process updates the same repo.
  */
-export async function activate(repo: string, options: ActivateOptions): Promise<Activated> {
-  const { settings, sha, signal } = options;
+export async function activate(repo: string, options: ActivateOptions) {
+  const { settings, sha, back, signal } = options;
   checkRepo(repo);
   if (sha !== undefined && !isSha(sha)) throw new UsageError(`"${sha}" is not a full commit id`);
-  if (settings.branch !== undefined && !isSafeRef(settings.branch))
-    throw new UsageError(`"${settings.branch}" is not a branch or tag name`);
+  if (settings.branch !== undefined) checkBranch(settings.branch);
   const cookie = new Place(settings.repos, repo).cookie();
   // a token that cannot be read is a mistake in the settings: said before anything is touched
   const remote = await remoteOf(repo, settings, { signal, cookie });
@@ -86,7 +74,8 @@ export async function activate(repo: string, options: ActivateOptions): Promise<
     const tip = sha && branch ? { sha, branch } : await askTip(remote, settings.branch);
     const isDefault = settings.branch === undefined;
     const commit = { sha: sha ?? tip.sha, branch: tip.branch, pinned: sha !== undefined, isDefault };
-    const above = signedBy && !settings.allowBack && !served?.plain ? served?.sha : undefined;
+    const mayGoBack = settings.allowBack && back === true;
+    const above = signedBy && !mayGoBack && !served?.plain ? served?.sha : undefined;
     const goal: Goal = { ...settings, ...commit, signedBy, above };
     const isSame = served?.sha === goal.sha && served.branch === goal.branch;
     // what `check:` and `after:` make in a tree (node_modules, a cache) belongs to it
@@ -113,7 +102,7 @@ export async function activate(repo: string, options: ActivateOptions): Promise<
  * Put the tree before the served one back.
  * @throws {Failure} when none is kept, or somebody wrote into it.
  */
-export async function rollBack(repo: string, options: ActivateOptions): Promise<Activated> {
+export async function rollBack(repo: string, options: ActivateOptions) {
   checkRepo(repo);
   return await locked(repo, options, `rollback of ${repo}`, async (update) => {
     const { place, trees, served, shared } = update;
@@ -137,7 +126,7 @@ async function locked(
   { settings, wait = false, signal, note = () => {} }: ActivateOptions,
   what: string,
   work: (update: Update) => Promise<{ tree: Tree; changed: boolean }>,
-): Promise<Activated> {
+) {
   const started = performance.now();
   const place = new Place(settings.repos, repo);
   const lock = await acquireLock(place.in("lock"), { what, wait, signal });
@@ -163,9 +152,12 @@ async function locked(
       if (changed) await tidyUp(update, tree);
       return {
         repo,
+        /** What was served before. */
         before: served?.plain ? undefined : served?.sha,
+        /** Undefined for a plain folder that was there before the first update. */
         sha: tree.plain ? undefined : tree.sha,
         branch: tree.branch,
+        /** The folder that the link leads to now. */
         tree: place.tree(tree.id),
         changed,
         seconds: Math.round(performance.now() - started) / 1000,

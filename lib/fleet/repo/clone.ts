@@ -105,22 +105,22 @@ export async function buildTree(
   if (lfs) await requireLfs(git);
   const format = `--object-format=${sha.length === 64 ? "sha256" : "sha1"}`;
   const initial = branch === undefined ? [] : [`--initial-branch=${branch}`];
-  await git`git init --quiet ${format} ${initial} && git init --quiet --bare ${format} -- ${index}`;
+  await mkdir(join(dir, "objects", "pack"), { recursive: true });
   for (const name of ["hooks", "info"]) await mkdir(join(dir, name), { recursive: true });
+  if (reference) await linkObjects(join(place.tree(reference.id), ".git"), dir, reference.sha, depth);
+  await git`git init --quiet ${format} ${initial} && git init --quiet --bare ${format} -- ${index}`;
   if (reference) {
-    await linkObjects(join(place.tree(reference.id), ".git"), dir, reference.sha, depth);
     // a damaged pack, which git would pass over and keep
     await git`git cat-file -e ${reference.sha}^{tree}`;
     // nor one that somebody made, of other content than the commit that was signed
     if (goal.signedBy) await git`git verify-pack -- .git/objects/pack/*.idx`;
   }
-
   await fetchGoal(remoteGit, dir, remote.url, goal);
   if (goal.signedBy) await checkSigned(tree, sha, goal.signedBy, { ...shared, env: isolation });
   if (goal.above && (await git`git merge-base --is-ancestor ${goal.above} ${sha}`.nothrow()).exitCode !== 0)
     throw new Refused(
       `commit ${sha} has not the served one in its history, so it may be an older one; ` +
-        "slave-activate --rollback goes back, and allow_back: true in slave.yml lets a master do it",
+        "slave-activate --rollback goes back; --sha with --back does where slave.yml says allow_back: true",
     );
   const detach = branch === undefined ? ["--no-deref"] : [];
   await git`git update-ref ${detach} HEAD ${sha} &&
@@ -216,18 +216,15 @@ async function fetchGoal(git: Shell, dir: string, url: string, goal: Goal): Prom
 }
 
 /** The refs and settings of a fresh clone; all objects that they need are there. */
-async function asCloned(git: Shell, url: string, { sha, branch, depth, isDefault }: Goal): Promise<void> {
-  const one = branch !== undefined && depth > 0 ? ["-t", branch] : [];
-  const head = branch !== undefined && isDefault ? ["-m", branch] : [];
-  await git`git remote add ${one} ${head} -- origin ${url}`;
-  if (branch !== undefined) {
-    // a clone of all branches says where each is; one of a pinned commit must not claim it for the branch
-    const tracking = `refs/remotes/origin/${branch}`;
-    await git`git show-ref --quiet --verify -- ${tracking} || git update-ref ${tracking} ${sha}`;
-    await git`git branch --quiet --set-upstream-to=origin/${branch} -- ${branch}`;
-  }
-  if (depth === 0) await git`git pack-refs --all`;
-  await git`git fsck --connectivity-only --no-dangling`;
+async function asCloned(git: Shell, url: string, { sha, branch = "", depth, isDefault }: Goal): Promise<void> {
+  const one = branch !== "" && depth > 0 ? ["-t", branch] : [];
+  const head = branch !== "" && isDefault ? ["-m", branch] : [];
+  // a clone of all branches says where each is; one of a pinned commit must not claim it for the branch
+  const tracking = `refs/remotes/origin/${branch}`;
+  await git`git remote add ${one} ${head} -- origin ${url} &&
+    { test -z ${branch} || { { git show-ref --quiet --verify -- ${tracking} || git update-ref ${tracking} ${sha}; } &&
+      git branch --quiet --set-upstream-to=origin/${branch} -- ${branch}; }; } &&
+    { test ${depth} != 0 || git pack-refs --all; } && git fsck --connectivity-only --no-dangling`;
 }
 
 /** Packs and bytes beyond which they are made one again, with only what the tree needs. */

@@ -2,9 +2,11 @@ import { createHash } from "node:crypto";
 import { lstat, readdir, readlink, rename, rm, stat, symlink } from "node:fs/promises";
 import { join } from "node:path";
 import process from "node:process";
+import { type Infer, y } from "../../config/yaml.ts";
 import { Failure, messageOf, systemCode } from "../../core/errors.ts";
 import { $ } from "../../exec/exec.ts";
-import { exists, fsyncFolder, readIfThere, writeAtomic } from "../../files/files.ts";
+import { exists, fsyncFolder } from "../../files/files.ts";
+import { StateFile } from "../../files/state-file.ts";
 
 /**
  * What is where below `repos/`:
@@ -22,12 +24,14 @@ export class Place {
   readonly repo: string;
   readonly home: string;
   readonly link: string;
+  readonly state: StateFile<Infer<typeof schema>>;
 
   constructor(repos: string, repo: string) {
     this.repos = repos;
     this.repo = repo;
     this.home = join(repos, hidden, repo);
     this.link = join(repos, repo);
+    this.state = new StateFile(this.in("state.json"), schema, { mode: 0o644 });
   }
 
   in(...path: string[]): string {
@@ -60,42 +64,41 @@ export function serverFolder(repos: string): string {
   return join(repos, hidden, ".server");
 }
 
+/** What the trees are, in the order in which they were built; what cannot be read is made anew. */
+const schema = y.object({
+  trees: y.list(
+    y.object({
+      id: y.string({ match: /^\w[\w.-]*$/ }),
+      sha: y.string(),
+      branch: y.optional(y.string()),
+      // when it was put in place the last time
+      since: y.string(),
+      // when another took its place; it is pruned in this order
+      left: y.optional(y.string()),
+      // `after:` has not succeeded in it yet
+      pending: y.optional(y.boolean()),
+      // a plain folder that was there before the first update, taken over as it was
+      plain: y.optional(y.boolean()),
+      // what its submodules looked like when it was built
+      submodules: y.optional(y.string()),
+      // it holds the files of Git LFS, not pointers
+      lfs: y.optional(y.boolean()),
+    }),
+  ),
+});
+
 /** A complete tree in `trees/`. */
-export interface Tree {
-  id: string;
-  sha: string;
-  branch?: string | undefined;
-  /** When it was put in place the last time. */
-  since: string;
-  /** When another took its place; it is pruned in this order. */
-  left?: string | undefined;
-  /** `after:` has not succeeded in it yet. */
-  pending?: boolean;
-  /** A plain folder that was there before the first update, taken over as it was. */
-  plain?: boolean;
-  /** What its submodules looked like when it was built. */
-  submodules?: string | undefined;
-  /** It holds the files of Git LFS, not pointers. */
-  lfs?: boolean;
-}
+export type Tree = Infer<typeof schema>["trees"][number];
 
-/** The trees that are there, in the order in which they were built; what cannot be read is made anew. */
+/** The trees that are there. */
 export async function readTrees(place: Place): Promise<Tree[]> {
-  try {
-    const { trees } = JSON.parse((await readIfThere(place.in("state.json"))) ?? "") as { trees: Tree[] };
-    const there = await Promise.all(trees.map(async ({ id }) => isId(id) && (await exists(place.tree(id)))));
-    return trees.filter((_, at) => there[at]);
-  } catch {
-    return [];
-  }
+  const { trees } = (await place.state.read()) ?? { trees: [] };
+  const there = await Promise.all(trees.map(({ id }) => exists(place.tree(id))));
+  return trees.filter((_, at) => there[at]);
 }
 
-export async function writeTrees(place: Place, trees: readonly Tree[]): Promise<void> {
-  await writeAtomic(place.in("state.json"), `${JSON.stringify({ trees }, undefined, 2)}\n`, { mode: 0o644 });
-}
-
-function isId(id: unknown): id is string {
-  return typeof id === "string" && /^\w[\w.-]*$/.test(id);
+export async function writeTrees(place: Place, trees: Tree[]): Promise<void> {
+  await place.state.write({ trees });
 }
 
 /** A plain folder that was there before the first update, as an older tree. */
@@ -110,8 +113,8 @@ export type LinkState = { kind: "tree"; id: string } | { kind: "nothing" | "link
 export async function readLink(place: Place): Promise<LinkState> {
   try {
     const [target, trees] = [await readlink(place.link), targetOf(place, "")];
-    const id = target.startsWith(trees) ? target.slice(trees.length) : undefined;
-    return isId(id) ? { kind: "tree", id } : { kind: "link" };
+    const id = target.startsWith(trees) ? target.slice(trees.length) : "";
+    return /^\w[\w.-]*$/.test(id) ? { kind: "tree", id } : { kind: "link" };
   } catch (error) {
     if (systemCode(error) === "ENOENT") return { kind: "nothing" };
     if (systemCode(error) !== "EINVAL") throw error;

@@ -1,23 +1,31 @@
-import { readdir, readFile } from "node:fs/promises";
+import { readdir } from "node:fs/promises";
 import { join } from "node:path";
-import { messageOf, UsageError } from "../../core/errors.ts";
+import { type Infer, y } from "../../config/yaml.ts";
+import { messageOf } from "../../core/errors.ts";
 import { Mutex } from "../../core/mutex.ts";
 import { isShortName } from "../../core/names.ts";
-import { makeFolder, writeAtomic } from "../../files/files.ts";
+import { Changes } from "../../core/changes.ts";
+import { makeFolder } from "../../files/files.ts";
+import { StateFile } from "../../files/state-file.ts";
 import { HttpError } from "../../http/server.ts";
-import { type Order, timeRefusal } from "../letter.ts";
-import type { OrderState } from "../report.ts";
+import { type Order, orderSchema, timeRefusal } from "../letter.ts";
 
 /**
  * What should be served here, and what became of it: one file a repo. An order is on disk before it is answered. The
  * newest one counts, whichever of the master's keys signed it: the same again changes nothing, an older one is refused,
  * of several that come at once the last is done, and what a crash has interrupted is done again.
  */
-export interface Desired {
-  order: Order;
-  state: "queued" | "running" | "done" | "failed";
-  result?: Pick<OrderState, "before" | "sha" | "error" | "seconds"> | undefined;
-}
+const schema = y.object({
+  order: orderSchema,
+  // what runs is queued on disk: after a crash it runs again
+  state: y.choice(["queued", "running", "done", "failed"]),
+  before: y.optional(y.string()),
+  sha: y.optional(y.string()),
+  error: y.optional(y.string()),
+  // how long it took
+  ms: y.optional(y.number()),
+});
+export type Desired = Infer<typeof schema>;
 
 export interface DesiredStateOptions {
   folder: string;
@@ -33,35 +41,25 @@ export class DesiredState {
   readonly #desired = new Map<string, Desired>();
   readonly #running = new Set<string>();
   readonly #turns = new Mutex();
-  readonly #watchers = new Set<() => void>();
-  #closed = false;
+  readonly #changes = new Changes();
+  closed = false;
   /** Called when something came to be, started or ended. */
   onChange: () => void = () => {};
-  /** Since the start: how many ended in which way, and the seconds that they took. */
-  readonly finished = { done: 0, failed: 0, seconds: 0 };
+  /** Since the start: how many ended in which way, and the time that they took. */
+  readonly finished = { done: 0, failed: 0, ms: 0 };
 
   constructor(options: DesiredStateOptions) {
     this.#options = options;
   }
 
-  /** Read what an earlier server left. @throws {UsageError} for a damaged file: without it old orders would be new */
+  /** Read what an earlier server left. @throws {Failure} for a damaged file: without it old orders would be new */
   async open(): Promise<void> {
     const { folder } = this.#options;
     await makeFolder(folder);
     for (const name of await readdir(folder)) {
       const repo = name.replace(/\.json$/, "");
-      if (!name.endsWith(".json") || !isShortName(repo)) continue;
-      const file = join(folder, name);
-      try {
-        const desired = JSON.parse(await readFile(file, "utf8")) as Desired;
-        if (!Number.isSafeInteger(desired.order.at) || desired.order.repo !== repo) throw new Error("it is damaged");
-        this.#desired.set(repo, desired);
-      } catch (error) {
-        throw new UsageError(
-          `${file} cannot be read (${messageOf(error)}): it says which orders are old; ` +
-            "put it back, or remove it and give the master a new key",
-        );
-      }
+      const desired = name.endsWith(".json") && isShortName(repo) ? await this.file(repo).read() : undefined;
+      if (desired) this.#desired.set(repo, desired);
     }
   }
 
@@ -96,10 +94,9 @@ export class DesiredState {
           `the order is not newer than the last one taken (${new Date(last.at).toISOString()}); ` +
             "is the master's clock right?",
         );
-      const { at, until } = order;
-      const late = timeRefusal({ kind: "order", to: "", at, until }, Date.now());
+      const late = timeRefusal({ kind: "order", ...order }, Date.now());
       if (late !== undefined) throw new HttpError(401, late);
-      if (this.#closed) throw new HttpError(503, "shutting down", { "retry-after": "5" });
+      if (this.closed) throw new HttpError(503, "shutting down", { "retry-after": "5" });
       const desired: Desired = { order, state: "queued" };
       await this.save(desired).catch((error: unknown) => {
         this.#options.onError(error);
@@ -114,35 +111,19 @@ export class DesiredState {
 
   /** Wait until something changes, but not longer than `ms`. */
   async change(ms: number, signal: AbortSignal): Promise<void> {
-    if (this.#closed) return;
-    await new Promise<void>((resolve) => {
-      const end = () => {
-        clearTimeout(timer);
-        this.#watchers.delete(end);
-        signal.removeEventListener("abort", end);
-        resolve();
-      };
-      const timer = setTimeout(end, ms);
-      this.#watchers.add(end);
-      signal.addEventListener("abort", end);
-    });
-  }
-
-  get closed(): boolean {
-    return this.#closed;
+    if (!this.closed) await this.#changes.next(ms, signal);
   }
 
   /** Take no more; what runs or waits stays on disk for the next start. */
   close(): void {
-    this.#closed = true;
+    this.closed = true;
     this.tell();
   }
 
   /** Have as many run as may, the oldest first. */
   start(): void {
     for (const desired of this.all().sort((one, other) => one.order.at - other.order.at)) {
-      if (this.#closed || this.#running.size >= this.#options.jobs) return;
-      // what a crash interrupted was written as queued
+      if (this.closed || this.#running.size >= this.#options.jobs) return;
       if (desired.state === "queued" && !this.#running.has(desired.order.repo)) void this.work(desired);
     }
   }
@@ -158,28 +139,31 @@ export class DesiredState {
       (error: unknown) => ["failed", { error: messageOf(error) }] as const,
     );
     // children that were stopped with us have not failed: they run again
-    if (this.#closed) return;
-    const result = { ...end, seconds: Math.round(performance.now() - started) / 1000 };
+    if (this.closed) return;
+    const ms = Math.round(performance.now() - started);
     // a newer order may have come meanwhile: the file is its own
     await this.#turns.run(async () => {
-      if (this.get(repo) !== desired) return;
-      await this.save({ ...desired, state, result }).catch(this.#options.onError);
+      if (this.get(repo) === desired) await this.save({ ...desired, ...end, state, ms }).catch(this.#options.onError);
     });
-    Object.assign(desired, { state, result });
+    Object.assign(desired, { ...end, state, ms });
     this.#running.delete(repo);
     this.finished[state] += 1;
-    this.finished.seconds += result.seconds;
+    this.finished.ms += ms;
     this.tell();
     this.start();
   }
 
   private tell(): void {
-    for (const watcher of [...this.#watchers]) watcher();
+    this.#changes.tell();
     this.onChange();
   }
 
+  private file(repo: string): StateFile<Desired> {
+    const damaged = "it says which orders are old: put it back, or remove it and give the master a new key";
+    return new StateFile(join(this.#options.folder, `${repo}.json`), schema, { damaged, mode: 0o600 });
+  }
+
   private async save(desired: Desired): Promise<void> {
-    const file = join(this.#options.folder, `${desired.order.repo}.json`);
-    await writeAtomic(file, `${JSON.stringify(desired)}\n`, { mode: 0o600 });
+    await this.file(desired.order.repo).write(desired);
   }
 }

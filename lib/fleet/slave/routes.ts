@@ -1,14 +1,12 @@
 import { createHash, createPublicKey, type KeyObject, timingSafeEqual } from "node:crypto";
-import { constants } from "node:fs";
-import { open as openFile, realpath } from "node:fs/promises";
+import { readFile, stat } from "node:fs/promises";
 import type { IncomingMessage, Server, ServerResponse } from "node:http";
-import { dirname, extname, join, sep } from "node:path";
+import { extname } from "node:path";
 import { messageOf, UsageError } from "../../core/errors.ts";
 import { newRunId } from "../../core/id.ts";
 import { isSafeRef, isSha, isShortName } from "../../core/names.ts";
 import { parseDuration } from "../../core/units.ts";
 import { createHttpServer, HttpError, sendJson } from "../../http/server.ts";
-import { keyId } from "../keys.ts";
 import { allowedSkew, letterHeader, open, type Opened, openOrder, type Order, seal, timeRefusal } from "../letter.ts";
 import { isOver } from "../report.ts";
 import type { Slave } from "./slave.ts";
@@ -21,21 +19,15 @@ export interface HttpOptions {
   /** Lets Prometheus in. */
   metricsToken: string | undefined;
   /** Served at `/`. */
-  file: TestFile | undefined;
+  file: Awaited<ReturnType<typeof readTestFile>> | undefined;
   onBug: (error: unknown) => void;
-}
-
-export interface HttpSide {
-  server: Server;
-  /** Once the desired state is closed: delayed answers are given then. */
-  close(): Promise<void>;
 }
 
 /** How long an answer can be delayed, in ms. */
 const maxWait = 60_000;
 
-export async function createHttpSide(slave: Slave, options: HttpOptions): Promise<HttpSide> {
-  const { desired, inventory } = slave;
+export function createHttpSide(slave: Slave, options: HttpOptions): Server {
+  const { desired } = slave;
   const { names, note, identity } = slave.options;
   const { secrets, metricsToken } = options;
   const keys = [...slave.options.keys, ...secrets.map((each) => createPublicKey(each))];
@@ -43,22 +35,20 @@ export async function createHttpSide(slave: Slave, options: HttpOptions): Promis
 
   async function handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const url = parseUrl(request.url ?? "");
-    const [, first = "", second = "", ...more] = url.pathname.split("/");
-    const atRoot = url.pathname === "/";
-    if (url.pathname === "/healthz") return sendJson(response, 200, { ok: true, ...desired.counts });
-    if ((first === "get" && second === "" && more.length === 0) || (atRoot && url.searchParams.has("repo"))) {
+    const path = url.pathname.replace(/(?<=.)\/$/, "");
+    if (path === "/healthz") return sendJson(response, 200, { ok: true, ...desired.counts });
+    if (path === "/get" || (path === "/" && url.searchParams.has("repo"))) {
       allowMethods(request, ["GET", "POST"]);
       return await update(url, request, response);
     }
     allowMethods(request, ["GET"]);
-    if (atRoot) return sendFile(response, options.file);
-    if (!["status", "metrics"].includes(first) || second !== "" || more.length > 0)
-      throw new HttpError(404, "there is nothing here; ask /get/?repo=NAME");
-    if (first === "status") return await status(url, request, response);
+    if (path === "/") return sendFile(response, options.file);
+    if (path === "/status") return await status(url, request, response);
+    if (path !== "/metrics") throw new HttpError(404, "there is nothing here; ask /get/?repo=NAME");
     if (!hasToken(request, metricsToken) && trusted)
       throw new HttpError(401, "metrics are for who has the token; see metrics_token_file in slave.yml");
     response.writeHead(200, { "content-type": "text/plain; version=0.0.4; charset=utf-8" });
-    response.end(await inventory.metrics());
+    response.end(await slave.metrics());
   }
 
   /** `GET /get/?repo=NAME`: the order is the letter that comes with it; where nobody has to sign, the query. */
@@ -78,7 +68,7 @@ export async function createHttpSide(slave: Slave, options: HttpOptions): Promis
     const { order, key } = opened;
     checkReceiver(opened);
     if (order.repo !== asked.repo) throw new HttpError(400, "the order is for another repo than the request");
-    await slave.take(order, byWords(order, key));
+    await slave.take(order, key);
     answer(response, 202, { repo: order.repo, state: desired.get(order.repo)?.state }, opened);
   }
 
@@ -106,7 +96,7 @@ export async function createHttpSide(slave: Slave, options: HttpOptions): Promis
     };
     while (isWaiting() && Date.now() < end && !gone.signal.aborted && !desired.closed)
       await desired.change(end - Date.now(), gone.signal);
-    answer(response, 200, await inventory.report({ repo, verify: asked["verify"] === true }), opened);
+    answer(response, 200, await slave.report({ repo, verify: asked["verify"] === true }), opened);
   }
 
   /** @throws {HttpError} 401 where somebody has to sign, and none came */
@@ -146,23 +136,7 @@ export async function createHttpSide(slave: Slave, options: HttpOptions): Promis
     sendJson(response, status, { letter: seal(letter, question["own"] === true ? identity : (shared ?? identity)) });
   }
 
-  const server = createHttpServer(handle, options.onBug);
-  return {
-    server,
-    async close() {
-      await new Promise<void>((resolve) => {
-        server.close(() => resolve());
-        // delayed answers are on their way
-        setTimeout(() => server.closeIdleConnections(), 50);
-        setTimeout(() => server.closeAllConnections(), 1000).unref();
-      });
-    },
-  };
-}
-
-/** Who asked, for the log. */
-export function byWords({ run }: Order, key: KeyObject | undefined): string {
-  return `run ${run} of the master${key ? ` with key ${keyId(key)}` : ""}`;
+  return createHttpServer(handle, options.onBug);
 }
 
 /** Whether a request carries the token for Prometheus. */
@@ -171,10 +145,6 @@ function hasToken(request: IncomingMessage, token: string | undefined): boolean 
   if (token === undefined || given === undefined) return false;
   const digest = (text: string) => createHash("sha256").update(text).digest();
   return timingSafeEqual(digest(given), digest(token));
-}
-
-export function isLoopbackAddress(address: string): boolean {
-  return /^(?:127\.|::1$|::ffff:127\.)/.test(address);
 }
 
 function parseUrl(text: string): URL {
@@ -216,22 +186,11 @@ function waitOf(url: URL): number {
   }
 }
 
-function sendFile(response: ServerResponse, file: TestFile | undefined): void {
+function sendFile(response: ServerResponse, file: HttpOptions["file"]): void {
   if (file === undefined) throw new HttpError(404, "this slave is idle; ask /get/?repo=NAME");
-  response.writeHead(200, {
-    "content-type": file.type,
-    "content-length": String(file.body.length),
-  });
+  response.writeHead(200, { "content-type": file.type, "content-length": String(file.body.length) });
   response.end(file.body);
 }
-
-/** A file that is served at `/`, for testing. */
-export interface TestFile {
-  body: Uint8Array;
-  type: string;
-}
-
-const maxFile = 10 * 1024 * 1024;
 
 const types: Record<string, string> = {
   ".html": "text/html; charset=utf-8",
@@ -242,28 +201,13 @@ const types: Record<string, string> = {
   ".svg": "image/svg+xml",
 };
 
-/**
- * Read the file, once: later changes do not show.
- * @throws {UsageError} for what is no plain file, too large, or a link to outside of its folder
- */
-export async function readTestFile(path: string): Promise<TestFile> {
-  const wrong = (why: string) => new UsageError(`${path} ${why}; name a plain file to serve`);
+/** A file to serve at `/`, for testing, read once: later changes do not show. @throws {UsageError} */
+export async function readTestFile(path: string) {
   try {
-    const real = await realpath(path);
-    const folder = await realpath(dirname(path));
-    if (!real.startsWith(join(folder, sep))) throw wrong("is a link that leads out of its folder");
-    // a FIFO is not waited for
-    const file = await openFile(real, constants.O_RDONLY | constants.O_NONBLOCK);
-    try {
-      const info = await file.stat();
-      if (!info.isFile()) throw wrong("is not a plain file");
-      if (info.size > maxFile) throw wrong(`has more than ${maxFile / 1024 / 1024} MiB`);
-      const type = types[extname(path)] ?? "text/plain; charset=utf-8";
-      return { body: (await file.readFile()).subarray(0, maxFile), type };
-    } finally {
-      await file.close();
-    }
+    // not a device or FIFO, which would have no end
+    if (!(await stat(path)).isFile()) throw new Error("it is not a plain file");
+    return { body: await readFile(path), type: types[extname(path)] ?? "text/plain; charset=utf-8" };
   } catch (error) {
-    throw error instanceof UsageError ? error : wrong(`cannot be read (${messageOf(error)})`);
+    throw new UsageError(`${path} cannot be read (${messageOf(error)}); name a plain file to serve`);
   }
 }

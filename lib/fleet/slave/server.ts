@@ -6,17 +6,17 @@ import { Failure, messageOf, UsageError } from "../../core/errors.ts";
 import { $, timedOut } from "../../exec/exec.ts";
 import { findScript } from "../../exec/scripts.ts";
 import { acquireLock } from "../../files/lock.ts";
-import { formatListen, type Listen, listenOn, parseListen } from "../../http/server.ts";
+import { closeServer, formatListen, type Listen, listenOn, parseListen } from "../../http/server.ts";
 import { listenFds, notify, startWatchdog } from "../../http/systemd.ts";
 import { readBusAccess } from "../../bus/settings.ts";
 import { formatPublicKey, keyOfSecret, parsePublicKey, readPrivateKey } from "../keys.ts";
-import { isTargetName, type Order } from "../letter.ts";
+import { isTargetName } from "../letter.ts";
 import { needBase } from "../remote.ts";
 import { serverFolder } from "../repo/trees.ts";
 import { branchOf, fromConfig, readSettings, reposFolder, type SlaveSettings } from "../settings.ts";
 import { type BusSettings, followBus } from "./bus-transport.ts";
-import { createHttpSide, type HttpOptions, isLoopbackAddress, readTestFile } from "./routes.ts";
-import { openSlave, type SlaveOptions } from "./slave.ts";
+import { createHttpSide, type HttpOptions, readTestFile } from "./routes.ts";
+import { Slave, type SlaveOptions } from "./slave.ts";
 
 /** From settings and flags to a slave that listens. */
 
@@ -33,20 +33,13 @@ export interface ServerFlags {
 /** A file to serve at `/`, and where lines go. */
 type Given = { file: string | undefined } & Pick<SlaveOptions, "note"> & Pick<HttpOptions, "onBug">;
 
-/** A slave that listens. */
-export interface Serving {
-  address: string;
-  repos: string;
-  close(): Promise<void>;
-}
-
 /**
  * Start slave-server: on systemd's socket if there is one; or, where slave.yml names a bus and no address, without any
  * port. Without key and secret it needs --insecure, and an address of this machine alone.
  * @throws {Busy} when another slave-server has the same folder
  * @throws {UsageError} for settings that cannot work, when anybody could ask, or the address is taken
  */
-export async function startSlaveServer(flags: ServerFlags, given: Given): Promise<Serving> {
+export async function startSlaveServer(flags: ServerFlags, given: Given) {
   const settings = await readSettings(flags.config);
   const options = await slaveOptions(settings, flags, given);
   const bus = await busSettings(settings);
@@ -70,13 +63,14 @@ export async function startSlaveServer(flags: ServerFlags, given: Given): Promis
     );
   if (fd === undefined && hasPort) check(listen);
   const lock = await acquireLock(join(options.state, "lock"), { what: "slave-server" });
-  const slave = await openSlave(options);
-  const http = hasPort ? await createHttpSide(slave, options) : undefined;
-  const address = http && (await listenOn(http.server, fd === undefined ? listen : { fd }));
+  const slave = new Slave(options);
+  await slave.desired.open();
+  const http = hasPort ? createHttpSide(slave, options) : undefined;
+  const address = http && (await listenOn(http, fd === undefined ? listen : { fd }));
   try {
     if (address) check(address);
   } catch (error) {
-    await http?.close();
+    http?.close();
     throw error;
   }
   slave.desired.start();
@@ -95,7 +89,7 @@ export async function startSlaveServer(flags: ServerFlags, given: Given): Promis
       stopWatchdog();
       await notify("STOPPING=1");
       slave.desired.close();
-      await Promise.all([http?.close(), onBus?.close()]);
+      await Promise.all([http && closeServer(http), onBus?.close()]);
       lock.release();
     },
   };
@@ -115,7 +109,6 @@ async function busSettings({ values, file, where }: SlaveSettings): Promise<BusS
       where: (key) => where("bus", key),
     })),
     name: bus.name ?? name[0] ?? "",
-    groups: bus.groups ?? [],
   };
 }
 
@@ -140,13 +133,11 @@ async function slaveOptions(
     ...(file === undefined ? [] : ["--config", file]),
     ...(flags.base === undefined ? [] : ["--base", flags.base]),
   ];
-  const timeout = values.timeout ?? 600_000;
-  const activation = { activate, flags: activateFlags, timeout, settings, note: given.note };
   const { identity_file: identity, metrics_token_file: token } = values;
   return {
     ...given,
     ...{ settings, repos, file: testFile },
-    run: (order) => runActivate(order, activation),
+    run: activateBy(activate, activateFlags, { settings, note: given.note }),
     names: values.name ?? [hostname()],
     keys: (values.master_key ?? []).map(parsePublicKey),
     identity:
@@ -160,37 +151,32 @@ async function slaveOptions(
   };
 }
 
-/** How slave-activate is called. */
-interface Activation extends Pick<SlaveOptions, "settings" | "note"> {
-  /** Its argv, to which the repo and its flags are added. */
-  activate: readonly string[];
-  flags: readonly string[];
-  /** Milliseconds for one update. */
-  timeout: number;
-}
-
-/** Have slave-activate do an update, and tell what came of it. */
-async function runActivate(
-  { repo, sha, branch }: Order,
-  { activate, flags: given, timeout, settings, note }: Activation,
-): Promise<{ before?: string | undefined; sha: string }> {
-  const pinned = sha === undefined ? [] : ["--sha", sha];
-  // one of slave.yml is the same, and may be a tag
-  const known = branch === undefined || branchOf(repo, settings) !== undefined;
-  const named = known ? [] : ["--sha-branch", branch];
-  const flags = ["--json", "--wait", ...given, ...pinned, ...named];
-  const done = await $({ timeout, nothrow: true })`${activate} ${flags} -- ${repo}`;
-  if (done.exitCode === 0) {
-    const { before, sha: got } = JSON.parse(done.stdout) as { before?: string; sha: string };
-    note(`${repo} serves ${got} after ${(done.duration / 1000).toFixed(1)} s`);
-    return { before, sha: got };
-  }
-  const last = done.stderr.trim().split("\n").at(-1) ?? "";
-  const reason = timedOut(done)
-    ? `the update took longer than ${timeout / 1000} s and was stopped`
-    : last.replace(/^slave-activate: /, "") || messageOf(done.cause);
-  note(`${repo}: ${reason}`);
-  throw new Failure(reason);
+/** Has slave-activate (its argv) do an update, and tells what came of it. */
+function activateBy(
+  activate: readonly string[],
+  given: readonly string[],
+  { settings, note }: Pick<SlaveOptions, "settings" | "note">,
+): SlaveOptions["run"] {
+  const timeout = settings.values.timeout ?? 600_000;
+  return async ({ repo, sha, branch, back }) => {
+    const pinned = sha === undefined ? [] : ["--sha", sha];
+    // one of slave.yml is the same, and may be a tag
+    const known = branch === undefined || branchOf(repo, settings) !== undefined;
+    const named = known ? [] : ["--sha-branch", branch];
+    const flags = ["--json", "--wait", ...given, ...pinned, ...named, ...(back ? ["--back"] : [])];
+    const done = await $({ timeout, nothrow: true })`${activate} ${flags} -- ${repo}`;
+    if (done.exitCode === 0) {
+      const { before, sha: got } = JSON.parse(done.stdout) as { before?: string; sha: string };
+      note(`${repo} serves ${got} after ${(done.duration / 1000).toFixed(1)} s`);
+      return { before, sha: got };
+    }
+    const last = done.stderr.trim().split("\n").at(-1) ?? "";
+    const reason = timedOut(done)
+      ? `the update took longer than ${timeout / 1000} s and was stopped`
+      : last.replace(/^slave-activate: /, "") || messageOf(done.cause);
+    note(`${repo}: ${reason}`);
+    throw new Failure(reason);
+  };
 }
 
 /** The keys that the secrets are. */
@@ -207,5 +193,5 @@ async function readSecrets({ values, file, where }: SlaveSettings): Promise<KeyO
 }
 
 function isLocal(listen: Listen): boolean {
-  return "path" in listen || listen.host === "localhost" || isLoopbackAddress(listen.host);
+  return "path" in listen || /^(?:localhost$|127\.|::1$|::ffff:127\.)/.test(listen.host);
 }

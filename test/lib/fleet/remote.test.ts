@@ -1,6 +1,7 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { checkBase, readTip } from "../../../lib/fleet/remote.ts";
+import { readTip } from "../../../lib/fleet/remote.ts";
+import { checkBase } from "../../../lib/fleet/settings.ts";
 
 test("bases that name a place are taken, less their last slash", () => {
   const good: [string, string][] = [

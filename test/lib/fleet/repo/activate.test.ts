@@ -53,10 +53,10 @@ async function setUp() {
     repos,
     site: join(repos, "site"),
     notes,
-    update: (more: Partial<RepoSettings> = {}, sha?: string, branch?: string) =>
+    update: (more: Partial<RepoSettings> = {}, sha?: string, branch?: string, back?: boolean) =>
       activate("site", {
         settings: { ...settings, ...more },
-        ...{ sha, branch, note: (line) => notes.push(line) },
+        ...{ sha, branch, back, note: (line) => notes.push(line) },
       }),
     back: () => rollBack("site", { settings }),
   };
@@ -599,10 +599,16 @@ testUnless(test, needsCommand("ssh-keygen"))(
     assert.is((await update({ signers })).sha, third);
     assert.is(await git(site, "rev-list", "--count", "HEAD"), "1");
     await git(site, "fsck", "--full", "--strict");
-    const back = await failure(update({ signers }, first));
-    assert.match(back, `has not the served one in its history`);
-    assert.match(back, "stays in place");
-    assert.is((await update({ signers, allowBack: true }, first)).sha, first);
+    // slave.yml has to allow it, and the order to say it
+    for (const [allowBack, back] of [
+      [false, true],
+      [true, false],
+    ] as const) {
+      const words = await failure(update({ signers, allowBack }, first, undefined, back));
+      assert.match(words, `has not the served one in its history`);
+      assert.match(words, "stays in place");
+    }
+    assert.is((await update({ signers, allowBack: true }, first, undefined, true)).sha, first);
     for (const depth of [0, 3]) assert.is((await update({ signers, depth })).sha, third);
     // an expired key does not count, whatever time the commit says
     await signWith(repo, "ssh", gone.key);
