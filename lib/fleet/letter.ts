@@ -1,6 +1,7 @@
 import { Buffer } from "node:buffer";
 import { createHash, type KeyObject, sign, verify } from "node:crypto";
 import { checkValue, type Infer, y } from "../config/yaml.ts";
+import { Refused } from "../core/errors.ts";
 import { isRunId } from "../core/id.ts";
 import { safeRefs, shortNames } from "../core/names.ts";
 
@@ -44,24 +45,31 @@ export interface Opened {
   key: KeyObject | undefined;
 }
 
-/**
- * Read a letter, and check whose it is. Whom it is for, and when, the caller must check.
- * @param keys of which one must have signed it; undefined: nobody has to
- */
-export function open(
-  text: string,
-  kind: Letter["kind"],
-  keys: readonly KeyObject[] | undefined,
-): Opened | { refusal: string } {
+/** Who reads: one of the keys must have signed a letter (undefined: nobody has to), for one of the names. */
+export interface Reader {
+  keys: readonly KeyObject[] | undefined;
+  names?: readonly string[] | undefined;
+}
+
+/** Read a letter. When it is for, the caller must check. @throws {Refused} for one that is not for this reader */
+export function open(text: string, kind: Letter["kind"], { keys, names }: Reader): Opened {
   const [, payload = "", mark = ""] = /^v2\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]{86})?$/.exec(text) ?? [];
-  if (payload === "") return { refusal: `the ${kind} is malformed` };
-  if (keys && mark === "") return { refusal: `the ${kind} is not signed` };
+  if (payload === "" && text !== "") throw new Refused(`the ${kind} is malformed`);
   const [signed, bytes] = [Buffer.from(`v2.${payload}`), Buffer.from(mark, "base64url")];
-  const key = keys?.find((each) => verify(null, signed, each, bytes));
-  if (keys && !key) return { refusal: `the ${kind} is not signed with a key that is known here` };
+  const key = keys?.find((each) => mark !== "" && verify(null, signed, each, bytes));
+  if (keys && !key)
+    throw new Refused(
+      `the ${kind} is not signed${mark === "" ? "" : " with a key that is known here"}; compare master_key and ` +
+        "secret_file of slave.yml with --key-file and --secret-file of server-update",
+    );
   const letter = contentOf(text);
   if (letter.kind !== kind || typeof letter.to !== "string" || !isTime(letter.at) || !isTime(letter.until))
-    return { refusal: `it is no ${kind}` };
+    throw new Refused(`it is no ${kind}`);
+  const to = letter.to.toLowerCase();
+  if (names && !names.some((name) => name.toLowerCase() === to))
+    throw new Refused(
+      `the ${kind} is for another slave, ${to}; this one is called ${names.join(", ")}: see name: in slave.yml`,
+    );
   return { letter, digest: digestOf(text), key };
 }
 
@@ -84,18 +92,16 @@ function isTime(value: unknown): value is number {
   return Number.isSafeInteger(value) && (value as number) >= 0 && (value as number) <= 8.64e15;
 }
 
-/** Pure: why a letter does not count at a time, in ms: it is over, or a clock is wrong. */
-export function timeRefusal(
-  { kind, at, until }: Pick<Letter, "kind" | "at" | "until">,
-  now: number,
-): string | undefined {
+/** @throws {Refused} for a letter that does not count at a time, in ms: it is over, or a clock is wrong */
+export function checkTime({ kind, at, until }: Pick<Letter, "kind" | "at" | "until">, now = Date.now()): void {
   const show = (time: number) => new Date(time).toISOString();
+  const here = `and the clock here says ${show(now)}`;
   if (at > now + allowedSkew)
-    return `the ${kind} was written at ${show(at)}, and the clock here says ${show(now)}; set both clocks (NTP)`;
-  if (now <= until) return undefined;
-  return (
-    `the ${kind} was good until ${show(until)}, and the clock here says ${show(now)}; ` +
-    "the master renews an order: server-update --converge; or set both clocks (NTP)"
+    throw new Refused(`the ${kind} was written at ${show(at)}, ${here}; set both clocks (NTP)`);
+  if (now <= until) return;
+  throw new Refused(
+    `the ${kind} was good until ${show(until)}, ${here}; ` +
+      "the master renews an order: server-update --converge; or set both clocks (NTP)",
   );
 }
 
@@ -117,13 +123,12 @@ export const orderSchema = y.object({
 });
 export type Order = Infer<typeof orderSchema>;
 
-/** Read an order. One that says more than is known here is refused: a part of it might be what makes it harmless. */
-export function openOrder(
-  text: string,
-  keys: readonly KeyObject[] | undefined,
-): (Opened & { order: Order }) | { refusal: string } {
-  const opened = open(text, "order", keys);
-  if ("refusal" in opened) return opened;
+/**
+ * Read an order. When it counts, the caller must check.
+ * @throws {Refused} also for one that says more than is known here: a part of it might be what makes it harmless
+ */
+export function openOrder(text: string, reader: Reader): Opened & { order: Order } {
+  const opened = open(text, "order", reader);
   const { kind: _, own: __, to, ...content } = opened.letter;
   try {
     const order = checkValue({ ...content, digest: opened.digest }, orderSchema);
@@ -131,7 +136,7 @@ export function openOrder(
   } catch {
     // said below
   }
-  return { refusal: "the order does not say what an order must; update Boatyard here or on the master" };
+  throw new Refused("the order does not say what an order must; update Boatyard here or on the master");
 }
 
 /** What a slave may be called: a host's name, an address, or what a person chose. */

@@ -1,6 +1,7 @@
 import type { KeyObject } from "node:crypto";
 import { cleanLine } from "../core/clean.ts";
-import { open } from "./letter.ts";
+import { Failure } from "../core/errors.ts";
+import { type Letter, open } from "./letter.ts";
 
 /** What a slave says of itself. It is a stranger's word: what is not as it must be is left out, and text is cleaned. */
 
@@ -105,19 +106,21 @@ export interface Expected {
   shared?: KeyObject | undefined;
 }
 
-/** Read a slave's answer. */
-export function openReport(letter: string, { name, to, key, shared }: Expected): Report | { refusal: string } {
-  const opened = open(letter, "answer", key ? [key] : shared && [shared]);
-  if ("refusal" in opened) {
+/** Read a slave's answer. @throws {Failure} for what is not its own */
+export function openReport(text: string, { name, to, key, shared }: Expected): Report {
+  let letter: Letter;
+  try {
+    ({ letter } = open(text, "answer", { keys: key ? [key] : shared && [shared] }));
+  } catch {
     const whose = key ? "the key that the list has for it" : "the shared secret";
-    if (key || shared) return { refusal: `its answer is not signed with ${whose}` };
-    return { refusal: "its answer is no letter: it comes from another program" };
+    if (key || shared) throw new Failure(`its answer is not signed with ${whose}`);
+    throw new Failure("its answer is no letter: it comes from another program");
   }
-  if (opened.letter.to !== to)
-    return { refusal: "its answer is not to our letter: it comes from another program, or another time" };
-  const report = reportOf(opened.letter);
+  if (letter.to !== to)
+    throw new Failure("its answer is not to our letter: it comes from another program, or another time");
+  const report = reportOf(letter);
   report.repos = report.repos.filter(({ repo }) => repo !== "");
   if (to === "*" && report.name.toLowerCase() !== name.toLowerCase())
-    return { refusal: "its report is another slave's" };
+    throw new Failure("its report is another slave's");
   return report;
 }

@@ -111,10 +111,7 @@ export function busTransport(options: BusOptions): Transport & { close(): Promis
       if (!isLoaded) throw new Failure("the bus does not say what its slaves have reported: timeout");
     }
     const text = texts.get(nameOnBus(target.slave));
-    if (text === undefined) return undefined;
-    const report = openReport(text, { name: target.slave, to: "*", key: target.key });
-    if ("refusal" in report) throw new Failure(report.refusal);
-    return report;
+    return text === undefined ? undefined : openReport(text, { name: target.slave, to: "*", key: target.key });
   }
 
   /** Put a letter where its slave finds it; once a connection. @throws {Failure} */

@@ -66,9 +66,7 @@ export function httpTransport({ key, isShared, timeout, retries, ...options }: H
     if (status < 200 || status >= 300) throw refusalIn({ status, text });
     const expected = { name: target.slave, to: digestOf(letter), key: target.key, shared };
     const { letter: sealed } = objectIn(text);
-    const report = openReport(typeof sealed === "string" ? sealed : "", expected);
-    if ("refusal" in report) throw new Failure(report.refusal);
-    return report;
+    return openReport(typeof sealed === "string" ? sealed : "", expected);
   }
 
   const ask = (target: Target, content: Record<string, unknown>) =>

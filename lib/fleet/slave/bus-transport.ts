@@ -3,9 +3,9 @@ import { connectBus } from "../../bus/bus.ts";
 import { nkeyOf } from "../../bus/nkey.ts";
 import type { BusAccess } from "../../bus/settings.ts";
 import { cleanLine } from "../../core/clean.ts";
-import { messageOf } from "../../core/errors.ts";
-import { allowedSkew, open, openOrder, questionKey, readLetters, seal, timeRefusal } from "../letter.ts";
-import { offAfter, type OrderState, reportEvery, type RepoStatus } from "../report.ts";
+import { messageOf, Refused } from "../../core/errors.ts";
+import { open, type Opened, openOrder, type Order, questionKey, readLetters, seal } from "../letter.ts";
+import { offAfter, type OrderState, reportEvery } from "../report.ts";
 import type { Slave } from "./slave.ts";
 
 /**
@@ -25,23 +25,18 @@ const retryAfter = 1000;
 /** Milliseconds in which changes share one report: an update that is over by then is told once. */
 const settle = 50;
 
-type OpenedOrder = Exclude<ReturnType<typeof openOrder>, { refusal: string }>;
-
 /** Follow the bus until it is closed; also while it cannot be reached. */
 export function followBus(slave: Slave, { name, ...access }: BusSettings): { close(): Promise<void> } {
   const { options, desired } = slave;
   const { note, identity } = options;
   const key = nameOnBus(name);
   /** What it was called by before counts, too. */
-  const names = [name, ...options.names].map((each) => each.toLowerCase());
-  /** What was read, by repo; the order only when it counts. */
-  let read = new Map<string, { text: string; order: OpenedOrder | undefined }>();
+  const reader = { keys: options.keys, names: [name, ...options.names] };
   /** What was refused, by repo; it is reported until another order comes. */
   const refused = new Map<string, OrderState>();
-  /** The last question, and what was found for it. */
-  let answered = { at: 0, digest: "" };
-  let verified: { digest: string; repos: RepoStatus[] } | undefined;
-  /** What a bus makes us say is said once a minute, and no more than a hundred such lines. */
+  /** The newest question; until it is over, reports answer it. */
+  let question: Opened | undefined;
+  /** What a bus makes us say is said once a connection, and no more than a hundred such lines a minute. */
   const said = new Set<string>();
   let closed = false;
   let retry: NodeJS.Timeout | undefined;
@@ -55,6 +50,7 @@ export function followBus(slave: Slave, { name, ...access }: BusSettings): { clo
     desired.onChange = () => attempt(report);
     bus.onConnect(() => {
       note(`connected to the bus as ${name}`);
+      said.clear();
       attempt(look);
     });
     return buckets;
@@ -62,8 +58,7 @@ export function followBus(slave: Slave, { name, ...access }: BusSettings): { clo
   opened.catch((error: unknown) => note(messageOf(error)));
   // an order that was missed, and a sign of life
   const timer = setInterval(() => {
-    said.clear();
-    if (Date.now() - answered.at > allowedSkew) verified = undefined;
+    if (said.size >= 100) said.clear();
     attempt(look);
   }, reportEvery);
 
@@ -84,11 +79,9 @@ export function followBus(slave: Slave, { name, ...access }: BusSettings): { clo
   const look = inTurn(async () => {
     clearTimeout(retry);
     try {
-      const text = (await (await opened).orders.get(key))?.text ?? "{}";
-      const letters = readLetters(text);
-      if (letters) learn(letters);
-      else say(`from the bus: the orders at ${key} cannot be read`);
-      for (const [repo, { order }] of read) if (order) await takeOne(repo, order);
+      const letters = readLetters((await (await opened).orders.get(key))?.text ?? "{}");
+      if (!letters) say(`from the bus: the orders at ${key} cannot be read`);
+      for (const [repo, text] of Object.entries(letters ?? {})) await receive(repo, text);
     } catch (error) {
       retry = setTimeout(() => attempt(look), retryAfter);
       throw error;
@@ -96,77 +89,43 @@ export function followBus(slave: Slave, { name, ...access }: BusSettings): { clo
     await report();
   });
 
-  function learn(letters: Record<string, string>): void {
-    const now: typeof read = new Map();
-    for (const [repo, text] of Object.entries(letters)) {
-      const known = read.get(repo);
-      if (repo === questionKey) answer(text);
-      else now.set(repo, known?.text === text ? known : { text, order: check(repo, text) });
-    }
-    read = now;
-  }
-
-  /** What is not an order for this place is not worth a report: anybody could have put it there. */
-  function check(repo: string, text: string): OpenedOrder | undefined {
-    const opened = openOrder(text, options.keys);
-    const why = "refusal" in opened ? `${opened.refusal}; compare master_key of slave.yml` : foreign(opened);
-    if (why === undefined) return opened as OpenedOrder;
-    say(`from the bus, for ${JSON.stringify(repo.slice(0, 100))}: ${why}`);
-    return undefined;
-
-    function foreign({ order, letter: { to } }: OpenedOrder): string | undefined {
-      if (order.repo !== repo) return `the order is for ${order.repo}`;
-      return names.includes(to.toLowerCase()) ? undefined : `the order is for another, ${to}`;
-    }
-  }
-
-  async function takeOne(repo: string, { order, key: by }: OpenedOrder): Promise<void> {
-    const { digest, at } = order;
-    const last = desired.get(repo)?.order;
-    if (last?.digest !== digest) {
-      try {
-        await slave.take(order, by);
-      } catch (error) {
-        // it is tried again, as a clock may be set right, and said once
-        if (refused.get(repo)?.digest === digest) return;
-        say(`from the bus, for ${repo}: ${messageOf(error)}`);
-        // an old one that is put there again is no news
-        if (at > (last?.at ?? -1)) refused.set(repo, { digest, at, state: "refused", error: messageOf(error) });
+  /** Take a letter that lies there for a repo, or as the question. */
+  async function receive(repo: string, text: string): Promise<void> {
+    let order: Order | undefined;
+    try {
+      if (repo === questionKey) {
+        const asked = open(text, "question", reader);
+        // one that was answered stands there until the next one
+        if (asked.letter.at > (question?.letter.at ?? 0)) question = asked;
         return;
       }
+      const opened = openOrder(text, reader);
+      if (opened.order.repo !== repo) throw new Refused(`the order is for ${opened.order.repo}`);
+      ({ order } = opened);
+      if (desired.get(repo)?.order.digest !== order.digest) await slave.take(order, opened.key);
+      refused.delete(repo);
+    } catch (error) {
+      // it is tried again, as a clock may be set right, and said once
+      if (order && refused.get(repo)?.digest === order.digest) return;
+      say(`from the bus, for ${repo.slice(0, 100)}: ${messageOf(error)}`);
+      // what is no order for this place is not worth a report, as anybody could have put it there; an old one is no news
+      if (!order || order.at <= (desired.get(repo)?.order.at ?? -1)) return;
+      refused.set(repo, { digest: order.digest, at: order.at, state: "refused", error: messageOf(error) });
     }
-    refused.delete(repo);
-  }
-
-  /** Compare what is served with its commits; each question once, and none that is old. */
-  function answer(text: string): void {
-    const question = open(text, "question", options.keys);
-    if ("refusal" in question) return say(`from the bus: ${question.refusal}; compare the keys`);
-    const { digest, letter } = question;
-    // one that was answered stands there until the next one
-    if (timeRefusal(letter, Date.now()) !== undefined || !names.includes(letter.to.toLowerCase())) return;
-    if (letter.at < answered.at || digest === answered.digest) return;
-    answered = { at: letter.at, digest };
-    attempt(async () => {
-      const { repos } = await slave.report({ verify: true });
-      verified = { digest, repos };
-      await report();
-    });
   }
 
   /** Write what is now; what changes meanwhile is written after it. */
   const report = inTurn(async () => {
     if (closed) return;
-    const now = await slave.report();
-    const repos = now.repos.map((each) => {
-      const same = verified?.repos.find(({ repo, sha }) => repo === each.repo && sha === each.sha);
-      return same ? { ...each, written: same.written } : each;
-    });
+    if (question && Date.now() > question.letter.until) question = undefined;
+    const asked = question;
+    const now = await slave.report({ verify: asked !== undefined });
+    const { repos } = now;
     for (const [repo, order] of refused) {
       const at = repos.findIndex((each) => each.repo === repo);
       repos.splice(at < 0 ? repos.length : at, 1, { ...repos[at], repo, error: order.error, order });
     }
-    const content = { ...now, name, repos, verified: verified?.digest };
+    const content = { ...now, name, verified: asked?.digest };
     const letter = seal({ ...content, kind: "answer", to: "*", until: now.at + offAfter }, identity);
     await (await opened).reports.put(key, letter);
   }, settle);

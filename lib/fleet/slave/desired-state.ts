@@ -1,14 +1,14 @@
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { type Infer, y } from "../../config/yaml.ts";
-import { messageOf } from "../../core/errors.ts";
+import { messageOf, Refused } from "../../core/errors.ts";
 import { Mutex } from "../../core/mutex.ts";
 import { isShortName } from "../../core/names.ts";
 import { Changes } from "../../core/changes.ts";
 import { makeFolder } from "../../files/files.ts";
 import { StateFile } from "../../files/state-file.ts";
 import { HttpError } from "../../http/server.ts";
-import { type Order, orderSchema, timeRefusal } from "../letter.ts";
+import { checkTime, type Order, orderSchema } from "../letter.ts";
 
 /**
  * What should be served here, and what became of it: one file a repo. An order is on disk before it is answered. The
@@ -79,7 +79,8 @@ export class DesiredState {
   /**
    * Take an order; resolves when it is on disk.
    * @returns whether it is a new one
-   * @throws {HttpError} 401 for one that is not newer than the last, or is over; 503 when it cannot be written
+   * @throws {Refused} for one that is not newer than the last, or is over
+   * @throws {HttpError} 503 when it cannot be written
    */
   take(order: Order): Promise<boolean> {
     return this.#turns.run(async () => {
@@ -89,13 +90,11 @@ export class DesiredState {
       // a slave of two names gets two orders of one run: what says the same turns nothing back
       if (isOld && order.sha !== undefined && order.sha === last.sha && order.branch === last.branch) return false;
       if (isOld)
-        throw new HttpError(
-          401,
+        throw new Refused(
           `the order is not newer than the last one taken (${new Date(last.at).toISOString()}); ` +
             "is the master's clock right?",
         );
-      const late = timeRefusal({ kind: "order", ...order }, Date.now());
-      if (late !== undefined) throw new HttpError(401, late);
+      checkTime({ kind: "order", ...order });
       if (this.closed) throw new HttpError(503, "shutting down", { "retry-after": "5" });
       const desired: Desired = { order, state: "queued" };
       await this.save(desired).catch((error: unknown) => {

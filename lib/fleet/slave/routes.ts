@@ -2,12 +2,12 @@ import { createHash, createPublicKey, type KeyObject, timingSafeEqual } from "no
 import { readFile, stat } from "node:fs/promises";
 import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import { extname } from "node:path";
-import { messageOf, UsageError } from "../../core/errors.ts";
+import { messageOf, Refused, UsageError } from "../../core/errors.ts";
 import { newRunId } from "../../core/id.ts";
 import { isSafeRef, isSha, isShortName } from "../../core/names.ts";
 import { parseDuration } from "../../core/units.ts";
 import { createHttpServer, HttpError, sendJson } from "../../http/server.ts";
-import { allowedSkew, letterHeader, open, type Opened, openOrder, type Order, seal, timeRefusal } from "../letter.ts";
+import { allowedSkew, checkTime, letterHeader, open, type Opened, openOrder, type Order, seal } from "../letter.ts";
 import { isOver } from "../report.ts";
 import type { Slave } from "./slave.ts";
 
@@ -28,12 +28,20 @@ const maxWait = 60_000;
 
 export function createHttpSide(slave: Slave, options: HttpOptions): Server {
   const { desired } = slave;
-  const { names, note, identity } = slave.options;
+  const { identity } = slave.options;
   const { secrets, metricsToken } = options;
   const keys = [...slave.options.keys, ...secrets.map((each) => createPublicKey(each))];
   const trusted = keys.length > 0 ? keys : undefined;
+  const reader = { keys: trusted, names: trusted && slave.options.names };
 
   async function handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    request.resume();
+    await route(request, response).catch((error: unknown) => {
+      throw error instanceof Refused ? new HttpError(401, error.message) : error;
+    });
+  }
+
+  async function route(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const url = parseUrl(request.url ?? "");
     const path = url.pathname.replace(/(?<=.)\/$/, "");
     if (path === "/healthz") return sendJson(response, 200, { ok: true, ...desired.counts });
@@ -63,10 +71,8 @@ export function createHttpSide(slave: Slave, options: HttpOptions): Server {
       await slave.take(order, request.socket.remoteAddress ?? "a local program");
       return sendJson(response, 202, { repo, state: desired.get(repo)?.state });
     }
-    const opened = openOrder(text, trusted);
-    if ("refusal" in opened) throw refused(opened.refusal);
+    const opened = openOrder(text, reader);
     const { order, key } = opened;
-    checkReceiver(opened);
     if (order.repo !== asked.repo) throw new HttpError(400, "the order is for another repo than the request");
     await slave.take(order, key);
     answer(response, 202, { repo: order.repo, state: desired.get(order.repo)?.state }, opened);
@@ -75,13 +81,8 @@ export function createHttpSide(slave: Slave, options: HttpOptions): Server {
   /** What is served; with `wait` it waits for the end of an order, or of the last one. */
   async function status(url: URL, request: IncomingMessage, response: ServerResponse): Promise<void> {
     const text = letterOf(request);
-    const opened = text === undefined ? undefined : open(text, "question", trusted);
-    if (opened && "refusal" in opened) throw refused(opened.refusal);
-    if (opened) {
-      checkReceiver(opened);
-      const late = timeRefusal(opened.letter, Date.now());
-      if (late !== undefined) throw new HttpError(401, late);
-    }
+    const opened = text === undefined ? undefined : open(text, "question", reader);
+    if (opened) checkTime(opened.letter);
     const one = url.searchParams.has("repo") ? readRequest(url).repo : undefined;
     const asked = opened?.letter ?? { repo: one, verify: url.searchParams.has("verify"), wait: waitOf(url) };
     const { repo, order } = asked as { repo: unknown; order?: unknown };
@@ -99,30 +100,9 @@ export function createHttpSide(slave: Slave, options: HttpOptions): Server {
     answer(response, 200, await slave.report({ repo, verify: asked["verify"] === true }), opened);
   }
 
-  /** @throws {HttpError} 401 where somebody has to sign, and none came */
-  function letterOf(request: IncomingMessage): string | undefined {
-    request.resume();
-    const text = request.headers[letterHeader];
-    if (typeof text === "string") return text;
-    if (trusted) throw refused("the request is not signed");
-    return undefined;
-  }
-
-  function refused(why: string): HttpError {
-    const flag = slave.options.keys.length > 0 ? "--key-file" : "--secret-file";
-    return new HttpError(401, `${why}; send it with server-update ${flag}, and compare the keys or secrets`);
-  }
-
-  /** @throws {HttpError} 401 */
-  function checkReceiver({ letter: { to } }: Opened): void {
-    if (!trusted || names.some((name) => name.toLowerCase() === to.toLowerCase())) return;
-    note(
-      `refused: a request for "${to}" came here, and this slave is called ${names.join(", ")}; see name: in slave.yml`,
-    );
-    throw new HttpError(
-      401,
-      "the request is for another slave; the name in the master's list must be one of name: in slave.yml here",
-    );
+  /** Undefined where nobody has to sign, and nobody has. */
+  function letterOf({ headers }: IncomingMessage): string | undefined {
+    return (headers[letterHeader] as string | undefined) ?? (trusted && "");
   }
 
   /** To a letter with a letter, which nobody can give as the answer to another. */
