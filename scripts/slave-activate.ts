@@ -43,9 +43,8 @@ Exit codes
   complete: { REPO: served },
   run: async ({ flags, args, terminal, signal }) => {
     const { activate, rollBack } = await import("../lib/fleet/repo/activate.ts");
-    const { checkRepo, checkUser, readSettings, settingsFor } = await import("../lib/fleet/settings.ts");
+    const { checkUser, readSettings, settingsFor } = await import("../lib/fleet/settings.ts");
     const repo = args[0] ?? "";
-    checkRepo(repo);
     if (flags.keep !== undefined && (flags.keep < 1 || !Number.isInteger(flags.keep))) {
       throw new UsageError("--keep must be at least 1: readers of the old tree need it for a while");
     }

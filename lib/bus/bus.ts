@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { KV } from "@nats-io/kv";
+import type { Msg } from "@nats-io/transport-node";
 import { cleanLine } from "../core/clean.ts";
 import { messageOf } from "../core/errors.ts";
 import { type BusOptions, dial, failure } from "./dial.ts";
@@ -27,11 +28,12 @@ export async function connectBus(options: BusOptions) {
   const { Kvm } = await import("@nats-io/kv");
   const connection = await dial(options);
   const calls: (() => void)[] = [];
+  const told = (error: unknown) => onStatus(cleanLine(`the bus: ${messageOf(error)}`));
   void (async () => {
     for await (const status of connection.status()) {
       if (connection.isClosed()) return;
       if (status.type === "disconnect") onStatus("the connection to the bus is lost");
-      else if (status.type === "error") onStatus(cleanLine(`the bus: ${messageOf(status.error)}`));
+      else if (status.type === "error") told(status.error);
       else if (status.type === "reconnect") {
         onStatus("connected to the bus again");
         for (const call of calls) call();
@@ -42,19 +44,20 @@ export async function connectBus(options: BusOptions) {
   // a cluster keeps each value on three of its servers
   const replicas = () => (connection.info?.cluster === undefined ? 1 : 3);
 
+  const subscribe = (subject: string, work: (message: Msg) => void) =>
+    connection.subscribe(subject, { callback: (error, message) => (error ? told(error) : work(message)) });
+
   function bucket(bucketName: string) {
     const opened: Promise<KV> = new Kvm(js).open(bucketName, { allow_direct: true });
     const about = `bucket ${bucketName} of the bus`;
+    const cannot = (be: string) => (error: unknown) => {
+      throw failure(`${about} cannot be ${be}`, error);
+    };
     return {
       /** One value, and its revision, which rises with each change of any key of the bucket. */
       async get(key: string): Promise<{ text: string; revision: number } | undefined> {
-        try {
-          const entry = await (await opened).get(key);
-          if (!entry || entry.operation !== "PUT") return undefined;
-          return { text: entry.string(), revision: entry.revision };
-        } catch (error) {
-          throw failure(`${about} cannot be read`, error);
-        }
+        const entry = await opened.then((kv) => kv.get(key)).catch(cannot("read"));
+        return entry?.operation === "PUT" ? { text: entry.string(), revision: entry.revision } : undefined;
       },
       /**
        * Write a value; with a revision, only when that is still the key's own (0: there is none).
@@ -68,27 +71,19 @@ export async function connectBus(options: BusOptions) {
           if (revision === 0) return await kv.create(key, text);
           return await kv.update(key, text, revision);
         } catch (error) {
-          if (revision !== undefined && isConflict(error)) return undefined;
-          throw failure(`${about} cannot be written`, error);
+          // changed by somebody else: JetStream's "wrong last sequence"
+          if (revision !== undefined && (error as { code?: unknown }).code === 10071) return undefined;
+          return cannot("written")(error);
         }
       },
       /** Remove a value; the revisions of those that follow under its key go on. */
       async remove(key: string): Promise<void> {
-        try {
-          await (await opened).purge(key);
-        } catch (error) {
-          throw failure(`${about} cannot be written`, error);
-        }
+        await opened.then((kv) => kv.purge(key)).catch(cannot("written"));
       },
       /** See changes from now on; `key` may be `>` for all. What comes while the connection is lost is not seen. */
       watch(key: string, onChange: (key: string, text: string) => void): void {
         const prefix = `$KV.${bucketName}.`;
-        connection.subscribe(`${prefix}${key}`, {
-          callback(error, message) {
-            if (error) return onStatus(`the bus: ${messageOf(error)}`);
-            onChange(message.subject.slice(prefix.length), message.string());
-          },
-        });
+        subscribe(`${prefix}${key}`, (message) => onChange(message.subject.slice(prefix.length), message.string()));
       },
       /**
        * Hear of all values, those that are there and then each change; after the connection was lost of all once more.
@@ -189,14 +184,8 @@ export async function connectBus(options: BusOptions) {
     },
     /** Answer what is asked under a subject; an `answer` that throws gives none. */
     serve(subject: string, answer: (text: string) => Promise<string>): void {
-      connection.subscribe(subject, {
-        callback(error, message) {
-          if (error) return onStatus(`the bus: ${messageOf(error)}`);
-          answer(message.string()).then(
-            (text) => message.respond(text),
-            (reason: unknown) => onStatus(`the bus: ${messageOf(reason)}`),
-          );
-        },
+      subscribe(subject, (message) => {
+        answer(message.string()).then((text) => message.respond(text), told);
       });
     },
     /** Called whenever the connection stands (again): then values have to be read anew. */
@@ -208,9 +197,4 @@ export async function connectBus(options: BusOptions) {
       await connection.close().catch(() => {});
     },
   };
-}
-
-/** A value was changed by somebody else: JetStream's "wrong last sequence". */
-function isConflict(error: unknown): boolean {
-  return (error as { code?: unknown })?.code === 10071;
 }

@@ -2,9 +2,9 @@ import { readdir } from "node:fs/promises";
 import { homedir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { busKeys } from "../bus/settings.ts";
-import { type Config, type Infer, readConfigs, y } from "../config/yaml.ts";
+import { alsoJson, type Infer, readConfigs, y } from "../config/yaml.ts";
 import { Refused, UsageError } from "../core/errors.ts";
-import { isSafeRef, isShortName, shortNames } from "../core/names.ts";
+import { isSafeRef, isShortName, safeRefs, shortNames } from "../core/names.ts";
 import { currentUser } from "../exec/users.ts";
 import { exists, readIfThere } from "../files/files.ts";
 import { parseListen } from "../http/server.ts";
@@ -17,13 +17,20 @@ export const systemConfig = "/etc/boatyard/slave.yml";
 /** Its unit, as `setup slave` writes it. */
 const systemUnit = "/etc/systemd/system/slave-server.service";
 
-const branch = y.string({ match: /^[^\s-]\S*$/, what: "a branch or tag", check: checkBranch });
+const base = alsoJson(y.string({ check: checkBase }), {
+  ...{ type: "string", pattern: "^(?:(?:https?|ssh|git)://[^/\\s]|file:///)" },
+});
+const branch = alsoJson(y.string({ check: checkBranch }), { pattern: safeRefs.source, minimum: 0 });
+const address = alsoJson(y.string({ check: parseListen }), {
+  ...{ pattern: "^(?:(?:unix:)?/.+|(?:(?:\\[[0-9a-fA-F:.]+\\]|[^:\\[\\]]*):)?\\d{1,5})$" },
+  ...{ minimum: 0, maximum: 65535, multipleOf: 1 },
+});
 const slaveName = y.string({ match: /^[A-Za-z0-9_:][A-Za-z0-9._:-]*$/, what: "a host's name" });
 const depth = y.either([y.number({ min: 1 }), y.just("full")], 'a number of commits, or "full"');
 
 /** What may be said for all repos, and again for one under `each:`. */
 const perRepo = {
-  base: y.optional(y.string({ check: checkBase })),
+  base: y.optional(base),
   branch: y.optional(branch),
   depth: y.optional(depth),
   keep: y.optional(y.number({ min: 1, max: 100 })),
@@ -41,7 +48,7 @@ const perRepo = {
 export const slaveSchema = y.object({
   ...perRepo,
   name: y.optional(y.oneOrMore(slaveName)),
-  listen: y.optional(y.string({ check: parseListen })),
+  listen: y.optional(address),
   repos: y.optional(y.string()),
   state: y.optional(y.string()),
   allow: y.optional(y.oneOrMore(y.string())),
@@ -58,12 +65,10 @@ export const slaveSchema = y.object({
   ),
 });
 
-export type SlaveFile = Infer<typeof slaveSchema>;
-
 export interface SlaveSettings {
   /** Where the file is that was read, if any. */
   file: string | undefined;
-  values: Partial<SlaveFile>;
+  values: Partial<Infer<typeof slaveSchema>>;
   /** `file:line:col` of a key. */
   where: (...path: string[]) => string;
 }
@@ -75,17 +80,14 @@ export interface SlaveSettings {
 export async function readSettings(file?: string): Promise<SlaveSettings> {
   const path = file ?? ((await exists(systemConfig)) ? systemConfig : undefined);
   if (path === undefined) return { file: undefined, values: {}, where: () => "" };
-  const { value: values, where }: Config<SlaveFile> = await readConfigs(path, slaveSchema);
+  const { value: values, where } = await readConfigs(path, slaveSchema);
   return { file: resolve(path), values, where: (...keys) => where(keys) };
 }
 
-export interface RepoFlags {
-  repos?: string | undefined;
-  base?: string | undefined;
-  branch?: string | undefined;
-  keep?: number | undefined;
-  timeout?: number | undefined;
-}
+/** What flags may say of a repo. */
+type RepoFlags = Partial<
+  Record<"repos" | "base" | "branch", string | undefined> & Record<"keep" | "timeout", number | undefined>
+>;
 
 /**
  * How one repo is fetched and placed: flags win over the file's part for the repo, that over the file's own, that over
@@ -122,11 +124,6 @@ export function settingsFor(repo: string, { values, file }: SlaveSettings, flags
 }
 export type RepoSettings = ReturnType<typeof settingsFor>;
 
-/** The branch or tag that slave.yml names for a repo, if it does. */
-export function branchOf(repo: string, { values }: SlaveSettings): string | undefined {
-  return values.each?.[repo]?.branch ?? values.branch;
-}
-
 /**
  * On a slave that `setup` has made, another user's `~/repos` is not served: root would fill a folder of its own.
  * @throws {UsageError} with the command to type instead.
@@ -144,10 +141,7 @@ export async function checkUser({ values, file }: SlaveSettings, flag: string | 
 }
 
 /** The folder that holds the repos: flag, file, `~/repos`. */
-export function reposFolder(
-  { values, file }: Pick<SlaveSettings, "values" | "file">,
-  flag: string | undefined,
-): string {
+export function reposFolder({ values, file }: Omit<SlaveSettings, "where">, flag: string | undefined): string {
   if (flag !== undefined) return resolve(expandHome(flag));
   return values.repos === undefined ? join(homedir(), "repos") : fromConfig(values.repos, file);
 }
@@ -167,7 +161,7 @@ const schemes = ["https", "http", "ssh", "git", "file"];
 export function checkBase(base: string): string {
   const match = /^([a-z]+):\/\/([^/\s]*)(\/[^\s?#]*)?$/.exec(base);
   const [, scheme = "", authority = "", path = ""] = match ?? [];
-  const wrong = (why: string) => new UsageError(`base "${hidePassword(base)}" ${why}`);
+  const wrong = (why: string) => new UsageError(`base "${base.replace(/(\/\/[^:]*):.*@/, "$1:***@")}" ${why}`);
   if (!match || !schemes.includes(scheme)) {
     throw wrong(`is not a base URL; write one of ${schemes.map((each) => `${each}://`).join(", ")} with a path`);
   }
@@ -183,10 +177,6 @@ export function checkBase(base: string): string {
   }
   if (!parts.test(authority) || user.startsWith("-")) throw wrong("does not name a host");
   return base.replace(/\/+$/, "");
-}
-
-function hidePassword(text: string): string {
-  return text.replace(/(\/\/[^:]*):.*@/, "$1:***@");
 }
 
 /** A path in a config counts from the config's own folder. */

@@ -99,8 +99,8 @@ export const fleet: Mutation[] = [
   {
     what: "a master believes another slave's answer",
     file: "lib/fleet/report.ts",
-    from: "if (opened.letter.to !== to)",
-    to: "if (opened.letter.to === to && false)",
+    from: "if (letter.to !== to)",
+    to: "if (letter.to === to && false)",
     tests: ["lib/fleet/letter"],
   },
 ];

@@ -1,5 +1,4 @@
 import type { KeyObject } from "node:crypto";
-import { isIP } from "node:net";
 import { UsageError } from "../../core/errors.ts";
 import { didYouMean } from "../../core/names.ts";
 import { formatPublicKey, parsePublicKey } from "../keys.ts";
@@ -150,34 +149,19 @@ function numbersBetween(from: string, to: string): string[] {
   return Array.from({ length: count }, (_, index) => String(Number(from) + index).padStart(width, "0"));
 }
 
-const hostLabel = /^[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?$/;
-
 function endpointOf(text: string): URL {
   // a name and not an address: the slave connects out
   if (/^bus:\/\/[A-Za-z0-9_][A-Za-z0-9._-]{0,252}$/.test(text)) return new URL(text);
-  if (/^[a-z][a-z0-9+.-]*:\/\//i.test(text)) return endpointUrl(text);
-  const match = /^(?:\[([^\]]*)\]|([^:[\]/]+))(?::(\d{1,5}))?$/.exec(text);
-  const [, six, host, port = String(defaultPort)] = match ?? [];
-  const good = six !== undefined ? isIP(six) === 6 : host !== undefined && (isIP(host) === 4 || isHostName(host));
-  if (!good || Number(port) < 1 || Number(port) > 65535) throw wrongTarget(text);
-  return new URL(`http://${six === undefined ? host : `[${six}]`}:${port}/get/`);
-}
-
-function endpointUrl(text: string): URL {
-  const url = URL.canParse(text) && !/[\s\\]/.test(text) ? new URL(text) : undefined;
-  if (!url || (url.protocol !== "http:" && url.protocol !== "https:")) throw wrongTarget(text);
-  if (url.username !== "" || url.password !== "") {
+  const pattern = /^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_][\w.-]{0,252})(?::([1-9]\d{0,4}))?$/;
+  const [, host = "", port = defaultPort] = pattern.exec(text) ?? [];
+  const whole = /^https?:\/\//i.test(text) ? text : `http://${host}:${port}/get/`;
+  const url = URL.canParse(whole) && !whole.includes("\\") ? new URL(whole) : undefined;
+  // 10.1 is none, and would be 10.0.0.1
+  if (!url || (host !== "" && !host.startsWith("[") && url.hostname !== host.toLowerCase())) throw wrongTarget(text);
+  if (url.username !== "" || url.password !== "")
     throw new UsageError("a URL here must not hold a password; sign requests with --secret-file");
-  }
   url.hash = "";
   return url;
-}
-
-function isHostName(host: string): boolean {
-  // all digits and dots, yet no address: 10.0.0.256
-  if (/^[\d.]+$/.test(host)) return false;
-  const labels = host.replace(/\.$/, "").split(".");
-  return host.length <= 253 && labels.every((label) => hostLabel.test(label));
 }
 
 function wrongTarget(text: string): UsageError {

@@ -13,7 +13,7 @@ import { formatPublicKey, keyOfSecret, parsePublicKey, readPrivateKey } from "..
 import { isTargetName } from "../letter.ts";
 import { needBase } from "../remote.ts";
 import { serverFolder } from "../repo/trees.ts";
-import { branchOf, fromConfig, readSettings, reposFolder, type SlaveSettings } from "../settings.ts";
+import { fromConfig, readSettings, reposFolder, settingsFor, type SlaveSettings } from "../settings.ts";
 import { type BusSettings, followBus } from "./bus-transport.ts";
 import { createHttpSide, type HttpOptions, readTestFile } from "./routes.ts";
 import { Slave, type SlaveOptions } from "./slave.ts";
@@ -161,7 +161,7 @@ function activateBy(
   return async ({ repo, sha, branch, back }) => {
     const pinned = sha === undefined ? [] : ["--sha", sha];
     // one of slave.yml is the same, and may be a tag
-    const known = branch === undefined || branchOf(repo, settings) !== undefined;
+    const known = branch === undefined || settingsFor(repo, settings, {}).branch !== undefined;
     const named = known ? [] : ["--sha-branch", branch];
     const flags = ["--json", "--wait", ...given, ...pinned, ...named, ...(back ? ["--back"] : [])];
     const done = await $({ timeout, nothrow: true })`${activate} ${flags} -- ${repo}`;
@@ -181,14 +181,11 @@ function activateBy(
 
 /** The keys that the secrets are. */
 async function readSecrets({ values, file, where }: SlaveSettings): Promise<KeyObject[]> {
-  const places = [where("secret_file"), where("secret_env")] as const;
+  const [inFile, inEnv] = [where("secret_file"), where("secret_env")];
+  const secrets = (values.secret_file ?? []).map((path) => readSecretFile(fromConfig(path, file), inFile));
   return [
-    ...(await Promise.all(
-      (values.secret_file ?? []).map(async (path) =>
-        keyOfSecret(await readSecretFile(fromConfig(path, file), places[0]), places[0]),
-      ),
-    )),
-    ...(values.secret_env ?? []).map((name) => keyOfSecret(readSecretVariable(name, places[1]), places[1])),
+    ...(await Promise.all(secrets)).map((secret) => keyOfSecret(secret, inFile)),
+    ...(values.secret_env ?? []).map((name) => keyOfSecret(readSecretVariable(name, inEnv), inEnv)),
   ];
 }
 

@@ -13,7 +13,7 @@ import type { Order } from "../letter.ts";
 import type { OrderState, Report, RepoStatus } from "../report.ts";
 import { isUnchanged } from "../repo/clone.ts";
 import { hidden, Place, servedAt } from "../repo/trees.ts";
-import { branchOf, isAllowed, settingsFor, type SlaveSettings } from "../settings.ts";
+import { isAllowed, settingsFor, type SlaveSettings } from "../settings.ts";
 import { DesiredState, type DesiredStateOptions } from "./desired-state.ts";
 
 export interface SlaveOptions extends Pick<DesiredStateOptions, "jobs" | "run"> {
@@ -64,7 +64,7 @@ export class Slave {
     const { repo, sha, branch, run } = order;
     const { allow, settings, note } = this.options;
     if (!isAllowed(repo, allow)) throw new HttpError(403, `repo "${repo}" is not allowed here`);
-    const own = branchOf(repo, settings);
+    const { branch: own } = settingsFor(repo, settings, {});
     if (branch !== undefined && own !== undefined && branch !== own)
       throw new HttpError(409, `this slave serves ${own} of ${repo}, as its slave.yml says, not ${branch}`);
     const again = (await this.desired.take(order)) ? "" : ", again";
