@@ -1,9 +1,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { KV } from "@nats-io/kv";
-import type { Msg } from "@nats-io/transport-node";
 import { cleanLine } from "../core/clean.ts";
 import { messageOf } from "../core/errors.ts";
-import { type BusOptions, dial, failure } from "./dial.ts";
+import { type BusOptions, dial, failure, type Msg } from "./dial.ts";
 import { openObjects } from "./objects.ts";
 
 export type { BusOptions } from "./dial.ts";

@@ -6,6 +6,8 @@ import { Failure, messageOf, systemCode } from "../core/errors.ts";
 import { checkBusUrl } from "./address.ts";
 import { nkeyOf, signNonce } from "./nkey.ts";
 
+export type { Msg } from "@nats-io/transport-node";
+
 /** The connection to a bus, and what can go wrong with it in words. */
 
 export interface BusOptions {

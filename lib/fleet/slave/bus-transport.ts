@@ -108,7 +108,7 @@ export function followBus(slave: Slave, { name, ...access }: BusSettings): { clo
       // it is tried again, as a clock may be set right, and said once
       if (order && refused.get(repo)?.digest === order.digest) return;
       say(`from the bus${repo === questionKey ? "" : `, for ${repo.slice(0, 100)}`}: ${messageOf(error)}`);
-      // what is no order for this place is not worth a report, as anybody could have put it there; an old one is no news
+      // what is no order for this place is not worth a report: anybody could have put it there; an old one is no news
       if (!order || order.at <= (desired.get(repo)?.order.at ?? -1)) return;
       refused.set(repo, { digest: order.digest, at: order.at, state: "refused", error: messageOf(error) });
     }
