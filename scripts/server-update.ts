@@ -2,6 +2,7 @@ import { resolve } from "node:path";
 import { defineCommand, type FlagsOf, runScript } from "../lib/cli/command.ts";
 import { Busy, Failure, messageOf, UsageError } from "../lib/core/errors.ts";
 import { isSafeRef, isSha } from "../lib/core/names.ts";
+import { formatDuration, formatSize } from "../lib/core/units.ts";
 import type { Terminal } from "../lib/core/terminal.ts";
 import { askToken } from "../lib/run/lease.ts";
 import {
@@ -22,26 +23,9 @@ import {
   runId,
   runLocked,
 } from "../lib/fleet/master/master.ts";
-import {
-  checkFailedFile,
-  outcomeLine,
-  slaves,
-  tellDrift,
-  tellOutcomes,
-  testNotify,
-  totalsLine,
-  writeFailed,
-} from "../lib/fleet/master/messages.ts";
+import { checkFailedFile, tellDrift, tellOutcomes, testNotify, writeFailed } from "../lib/fleet/master/messages.ts";
 import { fanOut, type FanOutOptions, type Outcome } from "../lib/fleet/master/rollout.ts";
-import {
-  askFleet,
-  checkKnown,
-  type Host,
-  jsonOf,
-  keepStatus,
-  type Question,
-  rowsOf,
-} from "../lib/fleet/master/status.ts";
+import { askFleet, checkKnown, type Host, keepStatus, type Question } from "../lib/fleet/master/status.ts";
 import { checkBase, checkRepo } from "../lib/fleet/settings.ts";
 import { keygen } from "./server-update-commands.ts";
 
@@ -299,6 +283,29 @@ function printOutcomes(outcomes: readonly Outcome[], seconds: number, terminal: 
   terminal.print(totalsLine(outcomes, seconds));
 }
 
+/** One slave as `--json` shows it. */
+function outcomeLine(repo: string, { target, ok, before, sha, seconds, error, skipped }: Outcome) {
+  const rounded = Math.round(seconds * 1000) / 1000;
+  const line = { repo, target: target.name, ok, before, sha, seconds: rounded, error };
+  return skipped ? { ...line, skipped } : line;
+}
+
+/** `5 slaves: 4 ok, 1 failed; at 1a2b3c…; 2.1 s`. */
+function totalsLine(outcomes: readonly Outcome[], seconds: number): string {
+  const ok = outcomes.filter((outcome) => outcome.ok);
+  const skipped = outcomes.filter((outcome) => outcome.skipped).length;
+  const words = [`${ok.length} ok`, `${outcomes.length - ok.length - skipped} failed`];
+  if (skipped > 0) words.push(`${skipped} not asked`);
+  const shas = [...new Set(ok.map(({ sha }) => sha))].filter((sha) => sha !== undefined);
+  const at = shas.length > 1 ? `${shas.length} different commits` : shas[0];
+  const parts = [words.join(", "), ...(at === undefined ? [] : [`at ${at}`])];
+  return `${slaves(outcomes.length)}: ${parts.join("; ")}; ${seconds.toFixed(1)} s`;
+}
+
+function slaves(count: number): string {
+  return count === 1 ? "1 slave" : `${count} slaves`;
+}
+
 /**
  * Ask all, and show which differ: from `--sha`, else from what the last run set, else from what most serve.
  * @param repo undefined: all repos, and the machines
@@ -341,6 +348,44 @@ function printStatus(repo: string | undefined, hosts: readonly Host[], terminal:
   const [only, ...more] = new Set(hosts.map(({ wanted }) => wanted));
   const what = more.length > 0 ? "what they should" : (only ?? "anything");
   terminal.print(`${of} serve ${what}, ${others} do not`);
+}
+
+/** What `--json` shows of a slave. */
+function jsonOf({ target, repos, report, error, isGood: ok }: Host, repo: string | undefined) {
+  const shown = repos.map(({ served, drift }) => ({ ...served, order: undefined, ok: drift === "" }));
+  if (repo === undefined) {
+    const { name, boatyard, node, git, free, uptime } = report ?? {};
+    const about = { name, boatyard, node, git, free, uptime };
+    return { target: target.name, ok, ...about, error, repos: shown };
+  }
+  const { repo: _, ok: __, ...one } = shown[0] ?? { repo, ok, error };
+  return { target: target.name, ok, ...one, error: error ?? one.error };
+}
+
+/** Its rows of the table; the last word of each is what is wrong. */
+function rowsOf({ target, repos, error, report }: Host, repo: string | undefined): string[][] {
+  if (error !== undefined) {
+    const empty = Array.from({ length: repo === undefined ? 9 : 3 }, () => "");
+    return [[target.name, ...empty, `FAILED: ${error}`]];
+  }
+  const { boatyard = "", node = "", git = "", free, uptime } = report ?? {};
+  const machine = [
+    ...[boatyard, node, git],
+    free === undefined ? "" : formatSize(free),
+    uptime === undefined ? "" : formatDuration(uptime * 1000),
+  ];
+  // a slave that serves nothing has a row, too
+  const all = repos.length > 0 ? repos : [{ served: undefined, drift: "" }];
+  return all.map(({ served, drift }) => {
+    const commit = [
+      served?.sha?.slice(0, 12) ?? "",
+      served?.branch ?? "",
+      served?.since?.replace(/\.\d+Z$/, "Z") ?? "",
+    ];
+    return repo === undefined
+      ? [target.name, served?.repo ?? "", ...commit, ...machine, drift]
+      : [target.name, ...commit, drift];
+  });
 }
 
 /** @throws {UsageError} */

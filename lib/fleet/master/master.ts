@@ -7,7 +7,7 @@ import { atEnd } from "../../core/at-exit.ts";
 import { Busy, messageOf, systemCode, UsageError } from "../../core/errors.ts";
 import { isRunId, newRunId } from "../../core/id.ts";
 import { exists } from "../../files/files.ts";
-import { acquireLock, type Lock } from "../../files/lock.ts";
+import { acquireLock } from "../../files/lock.ts";
 import type { Target as MessageTarget } from "../../notify/notify.ts";
 import { keyOfSecret, readPrivateKey } from "../keys.ts";
 import { busTransport, isOnBus, readBus } from "./bus-transport.ts";
@@ -177,14 +177,11 @@ export async function runLocked<T>(
 ): Promise<T> {
   const path = join(stateFolder(), `${repo}.lock`);
   const what = `server-update ${repo}`;
-  let lock: Lock;
-  try {
-    lock = await acquireLock(path, { what, wait: 100 });
-  } catch (error) {
+  const lock = await acquireLock(path, { what, wait: 100 }).catch((error: unknown) => {
     if (!(error instanceof Busy) || !wait) throw error;
     terminal.note(`waiting: ${messageOf(error)}`);
-    lock = await acquireLock(path, { what, wait: true });
-  }
+    return acquireLock(path, { what, wait: true });
+  });
   const running = run();
   // a signal ends it sooner, and what became of each slave is told and kept all the same
   const forget = atEnd(() => running.then(ignore, ignore));
@@ -213,11 +210,9 @@ export async function desiredByEntry(
 ): Promise<{ groups: Map<Desired, Target[]>; lists: Map<string, Target[]> }> {
   const lists = await listsOf(desired, terminal);
   const groups = new Map<Desired, Target[]>();
-  for (const target of new Set([...lists.values()].flat())) {
+  for (const target of chooseTargets([...lists.values()].flat())) {
     const entry = desiredFor(desired, target, lists);
-    // a slave that is in several lists or groups is one
-    const known = entry && groups.get(entry)?.some(({ url }) => url.href === target.url.href);
-    if (entry && !known) groups.set(entry, [...(groups.get(entry) ?? []), target]);
+    if (entry) groups.set(entry, [...(groups.get(entry) ?? []), target]);
   }
   return { groups, lists };
 }

@@ -10,30 +10,7 @@ import type { Outcome } from "./rollout.ts";
 import { lineOf } from "./list.ts";
 import { stateFolder } from "./desired-state.ts";
 
-/** What is told of a run: a line a slave, the list of those that failed, and messages to people. */
-
-/** One slave as `--json` shows it. */
-export function outcomeLine(repo: string, { target, ok, before, sha, seconds, error, skipped }: Outcome) {
-  const rounded = Math.round(seconds * 1000) / 1000;
-  const line = { repo, target: target.name, ok, before, sha, seconds: rounded, error };
-  return skipped ? { ...line, skipped } : line;
-}
-
-/** `5 slaves: 4 ok, 1 failed; at 1a2b3c…; 2.1 s`. */
-export function totalsLine(outcomes: readonly Outcome[], seconds: number): string {
-  const ok = outcomes.filter((outcome) => outcome.ok);
-  const skipped = outcomes.filter((outcome) => outcome.skipped).length;
-  const words = [`${ok.length} ok`, `${outcomes.length - ok.length - skipped} failed`];
-  if (skipped > 0) words.push(`${skipped} not asked`);
-  const shas = [...new Set(ok.map(({ sha }) => sha))].filter((sha) => sha !== undefined);
-  const at = shas.length > 1 ? `${shas.length} different commits` : shas[0];
-  const parts = [words.join(", "), ...(at === undefined ? [] : [`at ${at}`])];
-  return `${slaves(outcomes.length)}: ${parts.join("; ")}; ${seconds.toFixed(1)} s`;
-}
-
-export function slaves(count: number): string {
-  return count === 1 ? "1 slave" : `${count} slaves`;
-}
+/** What a run leaves: the list of those that failed, and messages to people. */
 
 /**
  * Before anything is sent: can the list of those that failed be written where `--failed` says?

@@ -3,7 +3,6 @@ import { join, resolve } from "node:path";
 import process from "node:process";
 import type { Terminal } from "../../core/terminal.ts";
 import { Failure, messageOf } from "../../core/errors.ts";
-import { formatDuration, formatSize } from "../../core/units.ts";
 import { makeFolder, writeAtomic } from "../../files/files.ts";
 import type { Report, RepoStatus } from "../report.ts";
 import { isAllowed } from "../settings.ts";
@@ -31,44 +30,6 @@ export interface Question {
   verify?: boolean;
   /** Instead of what the last run set. */
   commit?: Commit | undefined;
-}
-
-/** What `--json` shows of a slave. */
-export function jsonOf({ target, repos, report, error, isGood: ok }: Host, repo: string | undefined) {
-  const shown = repos.map(({ served, drift }) => ({ ...served, order: undefined, ok: drift === "" }));
-  if (repo === undefined) {
-    const { name, boatyard, node, git, free, uptime } = report ?? {};
-    const about = { name, boatyard, node, git, free, uptime };
-    return { target: target.name, ok, ...about, error, repos: shown };
-  }
-  const { repo: _, ok: __, ...one } = shown[0] ?? { repo, ok, error };
-  return { target: target.name, ok, ...one, error: error ?? one.error };
-}
-
-/** Its rows of the table; the last word of each is what is wrong. */
-export function rowsOf({ target, repos, error, report }: Host, repo: string | undefined): string[][] {
-  if (error !== undefined) {
-    const empty = Array.from({ length: repo === undefined ? 9 : 3 }, () => "");
-    return [[target.name, ...empty, `FAILED: ${error}`]];
-  }
-  const { boatyard = "", node = "", git = "", free, uptime } = report ?? {};
-  const machine = [
-    ...[boatyard, node, git],
-    free === undefined ? "" : formatSize(free),
-    uptime === undefined ? "" : formatDuration(uptime * 1000),
-  ];
-  // a slave that serves nothing has a row, too
-  const all = repos.length > 0 ? repos : [{ served: undefined, drift: "" }];
-  return all.map(({ served, drift }) => {
-    const commit = [
-      served?.sha?.slice(0, 12) ?? "",
-      served?.branch ?? "",
-      served?.since?.replace(/\.\d+Z$/, "Z") ?? "",
-    ];
-    return repo === undefined
-      ? [target.name, served?.repo ?? "", ...commit, ...machine, drift]
-      : [target.name, ...commit, drift];
-  });
 }
 
 /**

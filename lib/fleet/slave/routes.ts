@@ -37,7 +37,8 @@ export function createHttpSide(slave: Slave, options: HttpOptions): Server {
   async function handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     request.resume();
     await route(request, response).catch((error: unknown) => {
-      throw error instanceof Refused ? new HttpError(401, error.message) : error;
+      if (error instanceof Refused) throw new HttpError(401, error.message);
+      throw error instanceof UsageError ? new HttpError(400, error.message) : error;
     });
   }
 
@@ -83,8 +84,11 @@ export function createHttpSide(slave: Slave, options: HttpOptions): Server {
     const text = letterOf(request);
     const opened = text === undefined ? undefined : open(text, "question", reader);
     if (opened) checkTime(opened.letter);
-    const one = url.searchParams.has("repo") ? readRequest(url).repo : undefined;
-    const asked = opened?.letter ?? { repo: one, verify: url.searchParams.has("verify"), wait: waitOf(url) };
+    const query = url.searchParams;
+    const asked = opened?.letter ?? {
+      repo: query.has("repo") ? readRequest(url).repo : undefined,
+      ...{ verify: query.has("verify"), wait: parseDuration(query.get("wait") ?? "0s") },
+    };
     const { repo, order } = asked as { repo: unknown; order?: unknown };
     if (repo !== undefined && (typeof repo !== "string" || !isShortName(repo)))
       throw new HttpError(400, "that is not a repo name");
@@ -154,16 +158,6 @@ function readRequest(url: URL): Pick<Order, "repo" | "sha" | "branch"> {
   if (branch !== undefined && (!isSafeRef(branch) || sha === undefined))
     throw new HttpError(400, "branch must be the name of the branch that sha is of");
   return { repo, sha, branch };
-}
-
-function waitOf(url: URL): number {
-  const text = url.searchParams.get("wait");
-  if (text === null) return 0;
-  try {
-    return Math.min(maxWait, parseDuration(text));
-  } catch {
-    throw new HttpError(400, "wait must be a duration such as 30s");
-  }
 }
 
 function sendFile(response: ServerResponse, file: HttpOptions["file"]): void {
