@@ -77,9 +77,10 @@ export function busTransport(options: BusOptions): Transport & { close(): Promis
   async function openBus() {
     const access = await readBus(options.via);
     const bus = await connectBus({ ...access, name: "master", timeout: answerLimit, onStatus: options.note });
-    await bus.makeBucket("orders");
     // whoever may write one key could remove all others by a message that rolls the bucket up
     await bus.makeBucket("reports", { rollup: false });
+    // last: a slave that can read its orders can report
+    await bus.makeBucket("orders");
     const followed = bus.bucket("reports").follow((name, text) => {
       if (text === undefined) texts.delete(name);
       else texts.set(name, text);

@@ -40,6 +40,7 @@ export function followBus(slave: Slave, { name, ...access }: BusSettings): { clo
   const said = new Set<string>();
   let closed = false;
   let retry: NodeJS.Timeout | undefined;
+  let looks = 0;
 
   note(`the bus knows this slave as ${key}, with the key ${nkeyOf(access.key)}`);
   const connected = connectBus({ ...access, name: key, timeout, patient: true, onStatus: note });
@@ -75,19 +76,25 @@ export function followBus(slave: Slave, { name, ...access }: BusSettings): { clo
     note(cleanLine(line));
   }
 
-  /** Read what is there for it; soon again when that fails: a new bus has no buckets before the master made them. */
-  const look = inTurn(async () => {
+  /**
+   * Read what is there for it; soon again when that fails: a new bus has no buckets before the master made them. The
+   * last read counts: one that was asked for before may wait for its time-out still.
+   */
+  async function look(): Promise<void> {
+    const own = ++looks;
     clearTimeout(retry);
     try {
-      const letters = readLetters((await (await opened).orders.get(key))?.text ?? "{}");
+      const found = await (await opened).orders.get(key);
+      const letters = readLetters(found?.text ?? "{}");
       if (!letters) say(`from the bus: the orders at ${key} cannot be read`);
-      for (const [repo, text] of Object.entries(letters ?? {})) await receive(repo, text);
+      for (const [repo, text] of Object.entries(letters ?? {})) if (own === looks) await receive(repo, text);
     } catch (error) {
+      if (own !== looks) return;
       retry = setTimeout(() => attempt(look), retryAfter);
       throw error;
     }
     await report();
-  });
+  }
 
   /** Take a letter that lies there for a repo, or as the question. */
   async function receive(repo: string, text: string): Promise<void> {
@@ -128,7 +135,7 @@ export function followBus(slave: Slave, { name, ...access }: BusSettings): { clo
     const content = { ...now, name, verified: asked?.digest };
     const letter = seal({ ...content, kind: "answer", to: "*", until: now.at + offAfter }, identity);
     await (await opened).reports.put(key, letter);
-  }, settle);
+  });
 
   return {
     async close() {
@@ -143,11 +150,8 @@ export function followBus(slave: Slave, { name, ...access }: BusSettings): { clo
   };
 }
 
-/**
- * Work that is done once more when it was asked for meanwhile; then only what the last time said counts.
- * @param delay milliseconds in which those who ask share one time
- */
-function inTurn(work: () => Promise<void>, delay = 0): () => Promise<void> {
+/** Work that is done once more when it was asked for meanwhile; then only what the last time said counts. */
+function inTurn(work: () => Promise<void>): () => Promise<void> {
   let [isWorking, isStale] = [false, false];
   return async () => {
     isStale = true;
@@ -155,7 +159,7 @@ function inTurn(work: () => Promise<void>, delay = 0): () => Promise<void> {
     isWorking = true;
     try {
       while (isStale) {
-        await new Promise((resolve) => setTimeout(resolve, delay));
+        await new Promise((resolve) => setTimeout(resolve, settle));
         isStale = false;
         await work().catch((error: unknown) => {
           if (!isStale) throw error;
