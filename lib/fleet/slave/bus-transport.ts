@@ -20,7 +20,7 @@ export interface BusSettings extends BusAccess {
 
 /** Milliseconds for an answer of the bus. */
 const timeout = 5000;
-/** Milliseconds after which letters that could not be read are read again: a master waits ten seconds for a sign. */
+/** Milliseconds after which what the bus did not do is tried again: a master waits ten seconds for a sign. */
 const retryAfter = 1000;
 /** Milliseconds in which changes share one report: an update that is over by then is told once. */
 const settle = 50;
@@ -77,8 +77,8 @@ export function followBus(slave: Slave, { name, ...access }: BusSettings): { clo
   }
 
   /**
-   * Read what is there for it; soon again when that fails: a new bus has no buckets before the master made them. The
-   * last read counts: one that was asked for before may wait for its time-out still.
+   * Read what is there for it, and report; soon again when that fails: a new bus has no buckets before the master made
+   * them. The last read counts: one that was asked for before may wait for its time-out still.
    */
   async function look(): Promise<void> {
     const own = ++looks;
@@ -88,12 +88,12 @@ export function followBus(slave: Slave, { name, ...access }: BusSettings): { clo
       const letters = readLetters(found?.text ?? "{}");
       if (!letters) say(`from the bus: the orders at ${key} cannot be read`);
       for (const [repo, text] of Object.entries(letters ?? {})) if (own === looks) await receive(repo, text);
+      await report();
     } catch (error) {
       if (own !== looks) return;
       retry = setTimeout(() => attempt(look), retryAfter);
       throw error;
     }
-    await report();
   }
 
   /** Take a letter that lies there for a repo, or as the question. */
