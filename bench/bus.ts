@@ -181,7 +181,7 @@ async function beSlaves(count: string, ...given: string[]): Promise<void> {
       },
     };
     const slave = new Slave(options);
-    await slave.desired.open();
+    await slave.open();
     const key = keyOfSeed((await readFile(join(seeds, `${name}.seed`), "utf8")).trim());
     if (!key) throw new Error("a seed that is none");
     followBus(slave, { servers: [url], ca: undefined, key, name });

@@ -28,14 +28,14 @@ export const fleet: Mutation[] = [
   },
   {
     what: "an older order is taken after a newer one",
-    file: "lib/fleet/slave/desired-state.ts",
+    file: "lib/fleet/slave/slave.ts",
     from: "const isOld = last !== undefined && order.at <= last.at;",
     to: "const isOld = last !== undefined && order.at < 0;",
     tests: orders,
   },
   {
     what: "an order is answered before it is on disk",
-    file: "lib/fleet/slave/desired-state.ts",
+    file: "lib/fleet/slave/slave.ts",
     from: "await this.save(desired).catch((error: unknown) => {",
     to: "void this.save(desired).catch((error: unknown) => {",
     tests: ["scripts/durability"],

@@ -105,7 +105,7 @@ testUnless(test, needsNats)(`an order reaches ${count} slaves`, async () => {
         if (line.startsWith("connected to the bus")) connected();
       },
     });
-    await slave.desired.open();
+    await slave.open();
     const up = new Promise<void>((resolve) => (connected = resolve));
     const { close } = followBus(slave, {
       ...{ servers: [bus.url], ca: undefined, key, name },
@@ -114,7 +114,7 @@ testUnless(test, needsNats)(`an order reaches ${count} slaves`, async () => {
     return {
       name,
       async close() {
-        slave.desired.close();
+        slave.close();
         await close();
       },
       async serves(wanted: string) {

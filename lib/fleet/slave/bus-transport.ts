@@ -27,7 +27,7 @@ const settle = 50;
 
 /** Follow the bus until it is closed; also while it cannot be reached. */
 export function followBus(slave: Slave, { name, ...access }: BusSettings): { close(): Promise<void> } {
-  const { options, desired } = slave;
+  const { options } = slave;
   const { note, identity } = options;
   const key = nameOnBus(name);
   /** What it was called by before counts, too. */
@@ -48,7 +48,7 @@ export function followBus(slave: Slave, { name, ...access }: BusSettings): { clo
     const buckets = { orders: bus.bucket("orders"), reports: bus.bucket("reports") };
     // what comes may be an answer to another slave of the account: it is a hint, and the value is read
     buckets.orders.watch(key, () => attempt(look));
-    desired.onChange = () => attempt(report);
+    slave.onChange = () => attempt(report);
     bus.onConnect(() => {
       note(`connected to the bus as ${name}`);
       said.clear();
@@ -109,14 +109,14 @@ export function followBus(slave: Slave, { name, ...access }: BusSettings): { clo
       const opened = openOrder(text, reader);
       if (opened.order.repo !== repo) throw new Refused(`the order is for ${opened.order.repo}`);
       ({ order } = opened);
-      if (desired.get(repo)?.order.digest !== order.digest) await slave.take(order, opened.key);
+      if (slave.get(repo)?.order.digest !== order.digest) await slave.take(order, opened.key);
       refused.delete(repo);
     } catch (error) {
       // it is tried again, as a clock may be set right, and said once
       if (order && refused.get(repo)?.digest === order.digest) return;
       say(`from the bus${repo === questionKey ? "" : `, for ${repo.slice(0, 100)}`}: ${messageOf(error)}`);
       // what is no order for this place is not worth a report: anybody could have put it there; an old one is no news
-      if (!order || order.at <= (desired.get(repo)?.order.at ?? -1)) return;
+      if (!order || order.at <= (slave.get(repo)?.order.at ?? -1)) return;
       refused.set(repo, { digest: order.digest, at: order.at, state: "refused", error: messageOf(error) });
     }
   }
@@ -142,7 +142,7 @@ export function followBus(slave: Slave, { name, ...access }: BusSettings): { clo
       closed = true;
       clearInterval(timer);
       clearTimeout(retry);
-      desired.onChange = () => {};
+      slave.onChange = () => {};
       // one that was never reached is given up with the process
       const late = new Promise((resolve) => setTimeout(resolve, 1000).unref());
       await Promise.race([connected.then((bus) => bus.close()).catch(() => {}), late]);

@@ -27,7 +27,6 @@ export interface HttpOptions {
 const maxWait = 60_000;
 
 export function createHttpSide(slave: Slave, options: HttpOptions): Server {
-  const { desired } = slave;
   const { identity } = slave.options;
   const { secrets, metricsToken } = options;
   const keys = [...slave.options.keys, ...secrets.map((each) => createPublicKey(each))];
@@ -45,7 +44,7 @@ export function createHttpSide(slave: Slave, options: HttpOptions): Server {
   async function route(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const url = parseUrl(request.url ?? "");
     const path = url.pathname.replace(/(?<=.)\/$/, "");
-    if (path === "/healthz") return sendJson(response, 200, { ok: true, ...desired.counts });
+    if (path === "/healthz") return sendJson(response, 200, { ok: true, ...slave.counts });
     if (path === "/get" || (path === "/" && url.searchParams.has("repo"))) {
       allowMethods(request, ["GET", "POST"]);
       return await update(url, request, response);
@@ -66,17 +65,17 @@ export function createHttpSide(slave: Slave, options: HttpOptions): Server {
     const text = letterOf(request);
     if (text === undefined) {
       const { repo, sha, branch } = asked;
-      const at = Math.max(Date.now(), (desired.get(repo)?.order.at ?? 0) + 1);
+      const at = Math.max(Date.now(), (slave.get(repo)?.order.at ?? 0) + 1);
       const run = newRunId();
       const order = { repo, sha, branch, digest: run, at, until: at + allowedSkew, run };
       await slave.take(order, request.socket.remoteAddress ?? "a local program");
-      return sendJson(response, 202, { repo, state: desired.get(repo)?.state });
+      return sendJson(response, 202, { repo, state: slave.get(repo)?.state });
     }
     const opened = openOrder(text, reader);
     const { order, key } = opened;
     if (order.repo !== asked.repo) throw new HttpError(400, "the order is for another repo than the request");
     await slave.take(order, key);
-    answer(response, 202, { repo: order.repo, state: desired.get(order.repo)?.state }, opened);
+    answer(response, 202, { repo: order.repo, state: slave.get(order.repo)?.state }, opened);
   }
 
   /** What is served; with `wait` it waits for the end of an order, or of the last one. */
@@ -96,11 +95,11 @@ export function createHttpSide(slave: Slave, options: HttpOptions): Server {
     response.once("close", () => gone.abort());
     const end = Date.now() + Math.min(maxWait, Number(asked["wait"]) || 0);
     const isWaiting = () => {
-      const last = repo === undefined ? undefined : desired.get(repo);
+      const last = repo === undefined ? undefined : slave.get(repo);
       return last && !isOver(last.state) && (order === undefined || order === last.order.digest);
     };
-    while (isWaiting() && Date.now() < end && !gone.signal.aborted && !desired.closed)
-      await desired.change(end - Date.now(), gone.signal);
+    while (isWaiting() && Date.now() < end && !gone.signal.aborted && !slave.closed)
+      await slave.change(end - Date.now(), gone.signal);
     answer(response, 200, await slave.report({ repo, verify: asked["verify"] === true }), opened);
   }
 

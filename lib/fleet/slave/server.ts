@@ -64,7 +64,7 @@ export async function startSlaveServer(flags: ServerFlags, given: Given) {
   if (fd === undefined && hasPort) check(listen);
   const lock = await acquireLock(join(options.state, "lock"), { what: "slave-server" });
   const slave = new Slave(options);
-  await slave.desired.open();
+  await slave.open();
   const http = hasPort ? createHttpSide(slave, options) : undefined;
   const address = http && (await listenOn(http, fd === undefined ? listen : { fd }));
   try {
@@ -73,7 +73,7 @@ export async function startSlaveServer(flags: ServerFlags, given: Given) {
     http?.close();
     throw error;
   }
-  slave.desired.start();
+  slave.start();
   if (options.identity) options.note(`answers are signed with the key ${formatPublicKey(options.identity)}`);
   const onBus = bus && followBus(slave, bus);
   const where = [
@@ -88,7 +88,7 @@ export async function startSlaveServer(flags: ServerFlags, given: Given) {
     async close() {
       stopWatchdog();
       await notify("STOPPING=1");
-      slave.desired.close();
+      slave.close();
       await Promise.all([http && closeServer(http), onBus?.close()]);
       lock.release();
     },

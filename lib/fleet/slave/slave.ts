@@ -3,20 +3,41 @@ import { readdir, statfs } from "node:fs/promises";
 import { uptime } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
-import { messageOf } from "../../core/errors.ts";
+import { type Infer, y } from "../../config/yaml.ts";
+import { Changes } from "../../core/changes.ts";
+import { messageOf, Refused } from "../../core/errors.ts";
+import { Mutex } from "../../core/mutex.ts";
 import { isShortName } from "../../core/names.ts";
 import { version } from "../../core/version.ts";
+import { makeFolder } from "../../files/files.ts";
+import { StateFile } from "../../files/state-file.ts";
 import { gitIn, textOf } from "../../git/git.ts";
 import { HttpError } from "../../http/server.ts";
 import { keyId } from "../keys.ts";
-import type { Order } from "../letter.ts";
+import { checkTime, type Order, orderSchema } from "../letter.ts";
 import type { OrderState, Report, RepoStatus } from "../report.ts";
 import { isUnchanged } from "../repo/clone.ts";
 import { hidden, Place, servedAt } from "../repo/trees.ts";
 import { isAllowed, settingsFor, type SlaveSettings } from "../settings.ts";
-import { DesiredState, type DesiredStateOptions } from "./desired-state.ts";
 
-export interface SlaveOptions extends Pick<DesiredStateOptions, "jobs" | "run"> {
+/**
+ * What should be served here, and what became of it: one file a repo. An order is on disk before it is answered. The
+ * newest one counts, whichever of the master's keys signed it: the same again changes nothing, an older one is refused,
+ * of several that come at once the last is done, and what a crash has interrupted is done again.
+ */
+const schema = y.object({
+  order: orderSchema,
+  // what runs is queued on disk: after a crash it runs again
+  state: y.choice(["queued", "running", "done", "failed"]),
+  before: y.optional(y.string()),
+  sha: y.optional(y.string()),
+  error: y.optional(y.string()),
+  // how long it took
+  ms: y.optional(y.number()),
+});
+type Desired = Infer<typeof schema>;
+
+export interface SlaveOptions {
   settings: SlaveSettings;
   repos: string;
   /** Where the desired state is kept. */
@@ -24,10 +45,14 @@ export interface SlaveOptions extends Pick<DesiredStateOptions, "jobs" | "run"> 
   names: readonly string[];
   /** Patterns of repos that may be asked for; none: all. */
   allow: readonly string[];
+  /** How many updates run at once. */
+  jobs: number;
   /** Public keys of masters. */
   keys: readonly KeyObject[];
   /** Its own key, which signs its answers. */
   identity: KeyObject | undefined;
+  /** Do an update; throws with the reason when it fails. */
+  run: (order: Order) => Promise<{ before?: string | undefined; sha: string }>;
   note: (line: string) => void;
 }
 
@@ -43,22 +68,45 @@ function readGitVersion(): Promise<string | undefined> {
 /** A slave: what it was asked for and what it serves, however it is asked. */
 export class Slave {
   readonly options: SlaveOptions;
-  readonly desired: DesiredState;
+  readonly #desired = new Map<string, Desired>();
+  readonly #running = new Set<string>();
+  readonly #turns = new Mutex();
+  readonly #changes = new Changes();
+  closed = false;
+  /** Called when something came to be, started or ended. */
+  onChange: () => void = () => {};
+  /** Since the start: how many updates ended in which way, and the time that they took. */
+  readonly finished = { done: 0, failed: 0, ms: 0 };
 
-  /** `desired.open` reads what an earlier server left, `desired.start` goes on with it. */
+  /** `open` reads what an earlier server left, `start` goes on with it. */
   constructor(options: SlaveOptions) {
     this.options = options;
-    this.desired = new DesiredState({
-      ...options,
-      folder: join(options.state, "desired-state"),
-      onError: (error) => options.note(`desired state: ${messageOf(error)}`),
-    });
+  }
+
+  /** Read what an earlier server left. @throws {Failure} for a damaged file: without it old orders would be new */
+  async open(): Promise<void> {
+    await makeFolder(this.folder);
+    for (const name of await readdir(this.folder)) {
+      const repo = name.replace(/\.json$/, "");
+      const desired = name.endsWith(".json") && isShortName(repo) ? await this.file(repo).read() : undefined;
+      if (desired) this.#desired.set(repo, desired);
+    }
+  }
+
+  get(repo: string): Desired | undefined {
+    return this.#desired.get(repo);
+  }
+
+  get counts(): { running: number; queued: number } {
+    const queued = [...this.#desired.values()].filter(({ state }) => state === "queued").length;
+    return { running: this.#running.size, queued };
   }
 
   /**
-   * Have an order done, once it is known to be allowed.
+   * Take an order that is known to be allowed; resolves when it is on disk.
    * @param by the key that signed it, or who asked, for the log
-   * @throws {HttpError} with the reason, when it is not taken
+   * @throws {Refused} for one that is not newer than the last, or is over
+   * @throws {HttpError} with the reason, when it is not taken otherwise
    */
   async take(order: Order, by: KeyObject | string | undefined): Promise<void> {
     const { repo, sha, branch, run } = order;
@@ -67,9 +115,101 @@ export class Slave {
     const { branch: own } = settingsFor(repo, settings, {});
     if (branch !== undefined && own !== undefined && branch !== own)
       throw new HttpError(409, `this slave serves ${own} of ${repo}, as its slave.yml says, not ${branch}`);
-    const again = (await this.desired.take(order)) ? "" : ", again";
+    const again = (await this.#turns.run(() => this.record(order))) ? "" : ", again";
     const who = typeof by === "string" ? by : `run ${run} of the master${by ? ` with key ${keyId(by)}` : ""}`;
     note(`${repo}${sha === undefined ? "" : ` ${sha}`} requested by ${who}${again}`);
+  }
+
+  /** Record an order, and have it done. @returns whether it is a new one */
+  private async record(order: Order): Promise<boolean> {
+    const last = this.get(order.repo)?.order;
+    if (last?.digest === order.digest) return false;
+    const isOld = last !== undefined && order.at <= last.at;
+    // a slave of two names gets two orders of one run: what says the same turns nothing back
+    if (isOld && order.sha !== undefined && order.sha === last.sha && order.branch === last.branch) return false;
+    if (isOld)
+      throw new Refused(
+        `the order is not newer than the last one taken (${new Date(last.at).toISOString()}); ` +
+          "is the master's clock right?",
+      );
+    checkTime({ kind: "order", ...order });
+    if (this.closed) throw new HttpError(503, "shutting down", { "retry-after": "5" });
+    const desired: Desired = { order, state: "queued" };
+    await this.save(desired).catch((error: unknown) => {
+      this.notSaved(error);
+      throw new HttpError(503, "the order could not be recorded: is the disk full?");
+    });
+    this.#desired.set(order.repo, desired);
+    this.tell();
+    this.start();
+    return true;
+  }
+
+  /** Wait until something changes, but not longer than `ms`. */
+  async change(ms: number, signal: AbortSignal): Promise<void> {
+    if (!this.closed) await this.#changes.next(ms, signal);
+  }
+
+  /** Take no more; what runs or waits stays on disk for the next start. */
+  close(): void {
+    this.closed = true;
+    this.tell();
+  }
+
+  /** Have as many run as may, the oldest first. */
+  start(): void {
+    for (const desired of [...this.#desired.values()].sort((one, other) => one.order.at - other.order.at)) {
+      if (this.closed || this.#running.size >= this.options.jobs) return;
+      if (desired.state === "queued" && !this.#running.has(desired.order.repo)) void this.work(desired);
+    }
+  }
+
+  private async work(desired: Desired): Promise<void> {
+    const { repo } = desired.order;
+    this.#running.add(repo);
+    const started = performance.now();
+    desired.state = "running";
+    this.tell();
+    const [state, end] = await this.options.run(desired.order).then(
+      (done) => ["done", done] as const,
+      (error: unknown) => ["failed", { error: messageOf(error) }] as const,
+    );
+    // children that were stopped with us have not failed: they run again
+    if (this.closed) return;
+    const ms = Math.round(performance.now() - started);
+    // a newer order may have come meanwhile: the file is its own
+    await this.#turns.run(async () => {
+      if (this.get(repo) === desired)
+        await this.save({ ...desired, ...end, state, ms }).catch((error: unknown) => this.notSaved(error));
+    });
+    Object.assign(desired, { ...end, state, ms });
+    this.#running.delete(repo);
+    this.finished[state] += 1;
+    this.finished.ms += ms;
+    this.tell();
+    this.start();
+  }
+
+  private tell(): void {
+    this.#changes.tell();
+    this.onChange();
+  }
+
+  private notSaved(error: unknown): void {
+    this.options.note(`desired state: ${messageOf(error)}`);
+  }
+
+  private get folder(): string {
+    return join(this.options.state, "desired-state");
+  }
+
+  private file(repo: string): StateFile<Desired> {
+    const damaged = "it says which orders are old: put it back, or remove it and give the master a new key";
+    return new StateFile(join(this.folder, `${repo}.json`), schema, { damaged, mode: 0o600 });
+  }
+
+  private async save(desired: Desired): Promise<void> {
+    await this.file(desired.order.repo).write(desired);
   }
 
   /** This machine, and its repos; with a name only that one. */
@@ -109,7 +249,7 @@ export class Slave {
   }
 
   private orderOf(repo: string): OrderState | undefined {
-    const desired = this.desired.get(repo);
+    const desired = this.get(repo);
     if (!desired) return undefined;
     const { order, ms, ...state } = desired;
     return { digest: order.digest, at: order.at, ...state, seconds: ms === undefined ? undefined : ms / 1000 };
@@ -120,15 +260,15 @@ export class Slave {
     const { repos, allow } = this.options;
     const list = (folder: string) => readdir(folder).catch(() => []);
     const names = [...(await list(repos)), ...(await list(join(repos, hidden)))];
-    const all = new Set([...names, ...this.desired.all().map(({ order }) => order.repo)]);
+    const all = new Set([...names, ...this.#desired.keys()]);
     return [...all].filter((name) => isShortName(name) && isAllowed(name, allow)).sort();
   }
 
   /** Prometheus' text format 0.0.4. */
   async metrics(): Promise<string> {
     const { repos, free = 0 } = await this.report();
-    const { running, queued } = this.desired.counts;
-    const { done, failed, ms } = this.desired.finished;
+    const { running, queued } = this.counts;
+    const { done, failed, ms } = this.finished;
     const label = (text = "") => text.replace(/[\\"\n]/g, (each) => (each === "\n" ? "\\n" : `\\${each}`));
     const ofRepos = (value: (repo: RepoStatus) => string | undefined) => repos.flatMap((each) => value(each) ?? []);
     const metrics: Record<string, string[]> = {
