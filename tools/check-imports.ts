@@ -28,6 +28,7 @@ const shared: Record<string, readonly string[]> = {
     "mask",
     "mutex",
     "changes",
+    "pool",
     "terminal",
   ],
   cli: ["command", "terminal"],

@@ -1,9 +1,9 @@
 import type { FileHandle } from "node:fs/promises";
+import { forEachOf } from "../core/pool.ts";
 import type { S3Part } from "../s3/s3.ts";
 import { type Content, contentOfParts, type Hashes, partSizeOf, readAtRest, readPart, wholeUpTo } from "./content.ts";
 import type { Stamp } from "./folder.ts";
 import { headerLine } from "./headers.ts";
-import { forEachOf } from "./job.ts";
 import type { Send } from "./s3-plan.ts";
 import type { S3Session } from "./s3-session.ts";
 

@@ -1,10 +1,10 @@
 import { messageOf } from "../core/errors.ts";
+import { forEachOf } from "../core/pool.ts";
 import { S3Failure } from "../s3/errors.ts";
 import type { S3Object } from "../s3/s3.ts";
 import { type Content, contentOf, hashFile, readWhole, wholeUpTo } from "./content.ts";
 import type { LocalFile } from "./folder.ts";
 import { headerLine } from "./headers.ts";
-import { forEachOf } from "./job.ts";
 import { type Change, isExpected } from "./outcome.ts";
 import { type Sent, sendInParts } from "./s3-parts.ts";
 import { isSame, type Send } from "./s3-plan.ts";

@@ -92,8 +92,8 @@ export const fleet: Mutation[] = [
   {
     what: "a rollout goes on although too many failed",
     file: "lib/fleet/master/rollout.ts",
-    from: "isOver: stopped }",
-    to: "isOver: () => false }",
+    from: "if (stopped()) return;",
+    to: "",
     tests: ["scripts/server-update.test"],
   },
   {

@@ -1,6 +1,7 @@
 import type { KeyObject } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Failure, messageOf } from "../../core/errors.ts";
+import { forEachOf } from "../../core/pool.ts";
 import { allowedSkew, contentOf, digestOf, seal } from "../letter.ts";
 import type { OrderState, Report } from "../report.ts";
 import type { Target } from "./list.ts";
@@ -127,6 +128,7 @@ export async function fanOut(targets: readonly Target[], options: FanOutOptions)
   const stopped = () => signal.aborted || (maxFailures !== undefined && failed > maxFailures);
 
   async function ask(target: Target): Promise<void> {
+    if (stopped()) return;
     const started = performance.now();
     const result = await updateOne(target, options).catch((error: unknown) => failure(messageOf(error)));
     const outcome = { target, ...result, seconds: (performance.now() - started) / 1000 };
@@ -141,29 +143,12 @@ export async function fanOut(targets: readonly Target[], options: FanOutOptions)
       options.onStep?.(next);
       await pause(options.pause, signal);
     }
-    await atOnce(targets.slice(next, end), { jobs: options.jobs, isOver: stopped }, ask);
+    await forEachOf(targets.slice(next, end), options.jobs, ask);
     next = end;
   }
   const why = signal.aborted ? "the run was interrupted" : `${failed} failed before it`;
   const skipped = { ok: false, skipped: true, answer: "not asked", seconds: 0 };
   return targets.map((target) => outcomes.get(target) ?? { target, ...skipped, error: `not asked: ${why}` });
-}
-
-/** Do something with every target, so many at once, in their order, until all are done or it is over. */
-export async function atOnce(
-  targets: readonly Target[],
-  { jobs, isOver }: { jobs: number; isOver: () => boolean },
-  work: (target: Target) => Promise<void>,
-): Promise<void> {
-  const left = targets.values();
-  const worker = async () => {
-    while (!isOver()) {
-      const { value: target } = left.next();
-      if (target === undefined) return;
-      await work(target);
-    }
-  };
-  await Promise.all(Array.from({ length: Math.min(jobs, targets.length) }, worker));
 }
 
 /** The one way of an order: handed over, then followed until the slave says what became of it. */

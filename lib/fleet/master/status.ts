@@ -3,13 +3,14 @@ import { join, resolve } from "node:path";
 import process from "node:process";
 import type { Terminal } from "../../core/terminal.ts";
 import { Failure, messageOf } from "../../core/errors.ts";
+import { forEachOf } from "../../core/pool.ts";
 import { makeFolder, writeAtomic } from "../../files/files.ts";
 import type { Report, RepoStatus } from "../report.ts";
 import { isAllowed } from "../settings.ts";
 import { askRemote, desiredFor, desiredRepos, desiredState, pushedCommit, stateFolder } from "./desired-state.ts";
 import type { Target } from "./list.ts";
 import { listsOf, type Master } from "./master.ts";
-import { atOnce, type Commit } from "./rollout.ts";
+import type { Commit } from "./rollout.ts";
 
 /** What every slave serves, and should serve: asked, compared, shown by `--status`, kept for hook-server's page. */
 
@@ -48,7 +49,8 @@ export async function askFleet(
   const { flags, signal, transportFor } = master;
   const set = await readSet(repo, master);
   const found = new Map<Target, Pick<Host, "target" | "report" | "error">>();
-  await atOnce(targets, { jobs: flags.jobs, isOver: () => signal.aborted }, async (target) => {
+  await forEachOf(targets, flags.jobs, async (target) => {
+    if (signal.aborted) return;
     const report = await transportFor(target)
       .report(target, { repo, verify })
       .catch((error: unknown) => messageOf(error));
