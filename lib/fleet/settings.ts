@@ -102,7 +102,7 @@ export function settingsFor(repo: string, { values, file }: SlaveSettings, flags
     /** None: only what needs no remote can be done. */
     base: base && checkBase(base),
     branch: flags.branch ?? own("branch"),
-    /** Commits of history; 0: all. */
+    /** Commits of history; 0: all, with all branches and tags. */
     depth: wanted === "full" ? 0 : wanted,
     /** How many older trees are kept. */
     keep: flags.keep ?? own("keep") ?? 2,
@@ -112,7 +112,9 @@ export function settingsFor(repo: string, { values, file }: SlaveSettings, flags
     /** Runs in the new tree before it is put in place. */
     check: own("check"),
     after: own("after"),
+    /** Fetch submodules, too; else their folders are empty. */
     submodules: own("submodules") ?? false,
+    /** Fetch the files that Git LFS keeps, too; else they are pointers. */
     lfs: own("lfs") ?? false,
     /** The file of who may sign commits; undefined: nobody has to. */
     signers: path(own("signers")),

@@ -7,6 +7,7 @@ import { exists, readIfThere } from "../../files/files.ts";
 import { gitIn, type GitOptions, textOf } from "../../git/git.ts";
 import { checkSigned, type Signers } from "../../git/signers.ts";
 import { isolation, type Remote, RemoteLacks, type Shared } from "../remote.ts";
+import type { RepoSettings } from "../settings.ts";
 import type { Place, Tree } from "./trees.ts";
 
 /**
@@ -17,19 +18,13 @@ import type { Place, Tree } from "./trees.ts";
  */
 
 /** What a tree must be. */
-export interface Goal {
+export interface Goal extends Pick<RepoSettings, "depth" | "submodules" | "lfs"> {
   sha: string;
   branch: string | undefined;
-  /** Commits of history; 0: all, with all branches and tags. */
-  depth: number;
   /** The commit was asked for by its id: it may be an older one of the branch. */
   pinned: boolean;
   /** The remote's HEAD names this branch: a clone has origin/HEAD then. */
   isDefault: boolean;
-  /** Fetch submodules, too; else their folders are empty. */
-  submodules: boolean;
-  /** Fetch the files that Git LFS keeps, too; else they are pointers. */
-  lfs: boolean;
   /** Who must have signed it; undefined: nobody. */
   signedBy: Signers | undefined;
   /** A commit that must be in its history. */
