@@ -9,7 +9,7 @@ import { messageOf, Refused } from "../../core/errors.ts";
 import { Mutex } from "../../core/mutex.ts";
 import { isShortName } from "../../core/names.ts";
 import { version } from "../../core/version.ts";
-import { makeFolder } from "../../files/files.ts";
+import { makeFolder, removeStaleTemporaries } from "../../files/files.ts";
 import { StateFile } from "../../files/state-file.ts";
 import { gitIn, textOf } from "../../git/git.ts";
 import { HttpError } from "../../http/server.ts";
@@ -86,6 +86,7 @@ export class Slave {
   /** Read what an earlier server left. @throws {Failure} for a damaged file: without it old orders would be new */
   async open(): Promise<void> {
     await makeFolder(this.folder);
+    await removeStaleTemporaries(this.folder);
     for (const name of await readdir(this.folder)) {
       const repo = name.replace(/\.json$/, "");
       const desired = name.endsWith(".json") && isShortName(repo) ? await this.file(repo).read() : undefined;
