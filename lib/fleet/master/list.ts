@@ -20,12 +20,6 @@ export interface Target {
   group: string;
 }
 
-export interface SlaveList {
-  targets: Target[];
-  /** `file:line: …` for every target that is there twice; it is asked once. */
-  duplicates: string[];
-}
-
 const defaultPort = 9999;
 /** More than this out of one line is a typing mistake. */
 const maxRange = 100_000;
@@ -36,9 +30,10 @@ const maxProblems = 20;
  * Read a list: `host`, `host:port`, `[IPv6]:port`, an http(s) URL, `web[01-20].example.com`, `bus://NAME`; each of them
  * takes `name=NAME` and `key=ed25519:…`; `[name]` starts a group, `#` a comment.
  * @param file its name in messages
+ * @returns with the targets a line `file:line: …` for every one that is there twice; it is asked once
  * @throws {UsageError} naming every bad line: then nothing must be sent.
  */
-export function parseList(text: string, file: string): SlaveList {
+export function parseList(text: string, file: string) {
   const problems: string[] = [];
   const duplicates: string[] = [];
   const seen = new Map<string, number>();
