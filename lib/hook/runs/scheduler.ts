@@ -180,13 +180,12 @@ export class Scheduler {
 
   /** Cancel a run that waits or is under way; false when it has ended. `by`: who asked for it. */
   async cancel(id: string, by: string): Promise<boolean> {
-    const stop: Stop = { why: byHand, cancelledBy: by };
-    if (this.stop(id, stop)) return true;
+    const { claim, store } = this.#parts;
     const ended = await this.endWaiting(id, { state: "cancelled", reason: byHand, cancelledBy: by });
-    if (ended !== undefined || this.stop(id, stop)) return true;
-    // another builder has it
-    const { store } = this.#parts;
-    return (await store.change(id, (now) => (isUnderWay(now) ? { ...now, cancelAsked: by } : undefined))) !== undefined;
+    if (ended !== undefined) return true;
+    if (!claim) return this.stop(id, { why: byHand, cancelledBy: by });
+    // whoever has its claim sees it there, or takes it with the claim
+    return (await store.change(id, (now) => (hasEnded(now) ? undefined : { ...now, cancelAsked: by }))) !== undefined;
   }
 
   private stop(id: string, stop: Stop): boolean {

@@ -1,7 +1,7 @@
 // Which run is next, over a store of files and commands that end when they are told to.
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { Scheduler } from "../../../../lib/hook/runs/scheduler.ts";
+import { type Claimed, Scheduler } from "../../../../lib/hook/runs/scheduler.ts";
 import type { Stop } from "../../../../lib/hook/runs/run.ts";
 import { oldRuns } from "../../../../lib/hook/runs/tidy.ts";
 import { FileStore } from "../../../../lib/hook/store/file-store.ts";
@@ -19,7 +19,17 @@ const stores: FileStore[] = [];
 test.after(() => Promise.all(stores.map((store) => store.close())) as Promise<never>);
 
 /** A scheduler that started nothing yet. */
-async function made({ concurrency = 2, cancel = false, elsewhere = "" } = {}) {
+async function made({
+  concurrency = 2,
+  cancel = false,
+  elsewhere = "",
+  claim,
+}: {
+  concurrency?: number;
+  cancel?: boolean;
+  elsewhere?: string;
+  claim?: (run: Run) => Promise<Claimed | undefined>;
+} = {}) {
   const store = await FileStore.open(tempDir(), (text) => assert.unreachable(text));
   stores.push(store);
   const going: Going[] = [];
@@ -28,6 +38,7 @@ async function made({ concurrency = 2, cancel = false, elsewhere = "" } = {}) {
     settings: { config: { concurrency, repos } } as never,
     log: { bug: (error: unknown) => assert.unreachable(String(error)), warn: () => {} } as never,
     store,
+    claim,
     outlive: true,
     onEnd: () => ({}),
     mayRun: (repo) => repo !== elsewhere,
@@ -117,6 +128,26 @@ test("a push that runs is not superseded by one that comes; with cancel: true it
       assert.is(state(one), "succeeded");
     }
   }
+});
+
+test("a run of another builder is cancelled while its claim is just being asked for", async () => {
+  let asks = 0;
+  let refuse = (_none: undefined) => {};
+  const { store, scheduler, push } = await made({
+    claim: () => {
+      asks += 1;
+      return new Promise((resolve) => (refuse = resolve));
+    },
+  });
+  const id = await push("a");
+  await store.change(id, (now) => ({ ...now, state: "running", attempt: 1, builder: "other" }));
+  scheduler.start();
+  await waitFor(() => asks === 1);
+  assert.ok(await scheduler.cancel(id, "ada"));
+  assert.is(store.get(id)?.cancelAsked, "ada", "the other one is told");
+  await store.change(id, (now) => ({ ...now, state: "cancelled" }));
+  refuse(undefined);
+  await waitFor(() => scheduler.running === 0);
 });
 
 test("a run that waits is cancelled at once, one under way is asked to stop, one that has ended says so", async () => {
