@@ -89,8 +89,9 @@ export async function serve(flags: HookFlags, { quiet }: { quiet: boolean }): Pr
   // one after the other: the last one to start must be the last to take effect
   let reading = Promise.resolve();
   const reload = () => (reading = reading.then(readAgain));
-  const fd = listenFds()[0];
-  const address = formatListen(await server.listen(fd === undefined ? config.listen : { fd }));
+  const [fd, pageFd] = listenFds();
+  const given = fd !== undefined && { deliveries: { fd }, ...(pageFd !== undefined && { page: { fd: pageFd } }) };
+  const address = formatListen(await server.listen(given || config.listen));
   // a signal may come as soon as it is known that the server is there
   const stopped = untilStopped(server, { settings, log, reload });
   log.warn(`hook-server ${version} listens on ${address}, state in ${config.state}`);
@@ -174,7 +175,7 @@ function warnAboutSecrets(config: HookConfig, log: ServerLog): void {
 
 function needRestart(before: HookConfig, after: HookConfig): string[] {
   const texts: string[] = [];
-  if (formatListen(before.listen) !== formatListen(after.listen)) texts.push("listen has changed: restart to use it");
+  if (!isDeepStrictEqual(before.listen, after.listen)) texts.push("listen has changed: restart to use it");
   if (before.state !== after.state) texts.push("state has changed: restart to use it");
   if (!isDeepStrictEqual(before.builder, after.builder)) texts.push("builders has changed: restart to use it");
   return texts;

@@ -33,12 +33,13 @@ export class Routes {
     this.#parts = parts;
   }
 
-  /** What the world sees: deliveries, /healthz, and the rest behind a token or as a page. */
-  web(request: IncomingMessage, response: ServerResponse): Promise<void> | void {
+  /** What the world sees: deliveries, /healthz, and, with the page, the rest behind a token or as a page. */
+  web(request: IncomingMessage, response: ServerResponse, withPage: boolean): Promise<void> | void {
     const [path = ""] = (request.url ?? "").split("?", 1);
     if (hookPaths.has(path)) return this.#parts.deliveries.handle(request, response);
     if (path === "/healthz") return this.health(request, response);
-    return this.viewed(request, response);
+    if (withPage) return this.viewed(request, response);
+    throw new HttpError(404, "there is no such page");
   }
 
   /** What is for those who have a token or have signed in. */

@@ -7,6 +7,7 @@ import { closeServer, createHttpServer, type Listen, listenOn, listenPrivately }
 import { hasEnded as pageEnded, Page, type PageSource } from "../page/page.ts";
 import type { Builder } from "./builders/builder.ts";
 import { mayRun } from "./config/builders.ts";
+import type { Addresses } from "./config/server-config.ts";
 import type { Settings } from "./config/config.ts";
 import { Deliveries } from "./receive/deliveries.ts";
 import { Poller } from "./receive/poll.ts";
@@ -97,7 +98,8 @@ export async function openServer(settings: Settings, log: ServerLog) {
   const parts = { settings, deliveries, ignored, runs, scheduler, metrics, page, source };
   const routes = new Routes(parts);
   const onBug = (error: unknown) => log.bug(error);
-  const web = createHttpServer((request, response) => routes.web(request, response), onBug);
+  const web = createHttpServer((request, response) => routes.web(request, response, true), onBug);
+  const onlyDeliveries = createHttpServer((request, response) => routes.web(request, response, false), onBug);
   const local = createHttpServer((request, response) => routes.local(request, response), onBug);
   const socket = join(state, "socket");
 
@@ -144,9 +146,13 @@ export async function openServer(settings: Settings, log: ServerLog) {
   }
 
   return {
-    /** Open the web address and the Unix socket; returns the web's address. @throws {UsageError} it cannot be had. */
-    async listen(where: Listen | { fd: number }): Promise<Listen> {
-      const address = await listenOn(web, where);
+    /**
+     * Open the web addresses and the Unix socket; returns where deliveries are taken. With a page's own address nothing
+     * but deliveries and /healthz is there. @throws {UsageError} it cannot be had.
+     */
+    async listen(where: Addresses<Listen | { fd: number }>): Promise<Listen> {
+      const address = await listenOn(where.page ? onlyDeliveries : web, where.deliveries);
+      if (where.page) await listenOn(web, where.page);
       await builder?.listen();
       await listenPrivately(local, socket).catch((error: unknown) =>
         warn(`${messageOf(error)}: list, show, log, cancel and rerun will not work`),
@@ -187,8 +193,7 @@ export async function openServer(settings: Settings, log: ServerLog) {
     },
     /** Close the addresses. */
     async close(): Promise<void> {
-      await Promise.all([closeServer(web), closeServer(local)]);
-      deliveries.close();
+      await Promise.all([closeServer(web), closeServer(onlyDeliveries), closeServer(local)]);
       rmSync(socket, { force: true });
     },
   };

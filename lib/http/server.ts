@@ -1,7 +1,6 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
-import { limitConnections } from "./connections.ts";
+import { isIP } from "node:net";
 
-export { clientAddress, networkOf, peerOf } from "./connections.ts";
 export {
   closeServer,
   formatListen,
@@ -47,8 +46,9 @@ function jsonHeaders(body: string): Record<string, string> {
 
 /** Milliseconds within which the headers must have come, and headers and body. */
 const [headersTimeout, requestTimeout] = [10_000, 20_000];
-/** Connections at once: this leaves room below the usual 1,024 descriptors. */
-const maxConnections = 800;
+
+/** The requests that came over a Unix socket. */
+const localRequests = new WeakSet<IncomingMessage>();
 
 /** Tells a client that waits for it (`Expect: 100-continue`) to send its body. */
 const continuations = new WeakMap<IncomingMessage, () => void>();
@@ -69,7 +69,6 @@ export function createHttpServer(
   });
   // a client may close its side when it has sent all, and still waits for its answer
   Object.assign(server, { httpAllowHalfOpen: true });
-  limitConnections(server, maxConnections);
   server.on("request", (request, response) => {
     void answer(request, response);
   });
@@ -78,6 +77,8 @@ export function createHttpServer(
     void answer(request, response);
   });
   async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const address = server.address();
+    if (address === null || typeof address === "string") localRequests.add(request);
     try {
       refuseOddFraming(request);
       await handle(request, response);
@@ -130,82 +131,56 @@ function answerEarly(
   request.resume();
 }
 
-interface BodyOptions {
-  /** Bytes that a body may have. */
-  max: number;
-  /**
-   * Told of the bytes of each piece of a body that comes piece by piece, before they are kept. By `stop` reading is
-   * ended early, and rejected with that reason.
-   */
-  onPiece?: (bytes: number, stop: (reason: Error) => void) => void;
-}
-
 /** Milliseconds within which a body must have come. */
 const bodyTimeout = 10_000;
-const nothing = Buffer.alloc(0);
 
 /**
  * The whole body of a request. What is kept grows with what has come: a length that is only announced costs nothing.
- * @throws {HttpError} 413 over `max` bytes (by Content-Length before a byte is read), 408 after 10 s, 400: cut off.
+ * @throws {HttpError} before a byte is read: 411 without Content-Length (a byte a chunk would take a hundred times its
+ * size), 413 over `max` bytes; else 408 after 10 s, 400: cut off.
  */
-export function readBody(request: IncomingMessage, { max, onPiece }: BodyOptions): Promise<Buffer> {
-  const announced = Number(request.headers["content-length"] ?? 0);
-  if (announced > max) return Promise.reject(new HttpError(413, `body over ${max} bytes`));
+export function readBody(request: IncomingMessage, max: number): Promise<Buffer> {
+  const { "content-length": length } = request.headers;
+  if (length === undefined) return Promise.reject(new HttpError(411, "send a Content-Length"));
+  if (Number(length) > max) return Promise.reject(new HttpError(413, `body over ${max} bytes`));
   const { socket } = request;
   return new Promise((resolve, reject) => {
-    let body: Buffer = nothing;
-    let size = 0;
-    let settled = false;
-    const settle = () => {
-      settled = true;
+    const chunks: Buffer[] = [];
+    const keep = (chunk: Buffer) => chunks.push(chunk);
+    const settle = (reason?: HttpError) => {
       clearTimeout(timer);
-      socket.off("end", onSocketEnd);
-      const read = body.subarray(0, size);
-      // a connection that idles remembers its last request
-      body = nothing;
-      return read;
-    };
-    const stop = (reason: Error) => {
-      if (settled) return;
-      settle();
+      request.off("data", keep);
+      socket.off("end", cutOff);
+      if (!reason) return resolve(Buffer.concat(chunks));
       request.pause();
       reject(reason);
     };
-    // every request is closed in the end: an error, with its stack, is made for those that are not whole
     const cutOff = () => {
-      if (!settled) stop(new HttpError(400, "body was cut off"));
+      if (!request.complete) settle(new HttpError(400, "body was cut off"));
     };
-    // Deno tells the request nothing of it
-    const onSocketEnd = () => {
-      if (!request.complete) cutOff();
-    };
-    const timer = setTimeout(() => stop(new HttpError(408, "body came too slowly")), bodyTimeout);
-    request.on("data", (chunk: Buffer) => {
-      if (settled) return;
-      // a whole body is kept as it came
-      if (chunk.length === announced) body = chunk;
-      else {
-        if (size + chunk.length > max) return stop(new HttpError(413, `body over ${max} bytes`));
-        onPiece?.(chunk.length, stop);
-        if (settled) return;
-        // copied: a piece of a byte may be a window on a buffer of 64 KiB
-        if (size + chunk.length > body.length) body = grown(body, size + chunk.length, max);
-        chunk.copy(body, size);
-      }
-      size += chunk.length;
-    });
-    request.on("end", () => {
-      if (!settled) resolve(settle());
-    });
+    const timer = setTimeout(() => settle(new HttpError(408, "body came too slowly")), bodyTimeout);
+    request.on("data", keep).once("end", () => settle());
     request.on("error", cutOff).on("close", cutOff);
-    socket.once("end", onSocketEnd);
+    // Deno tells the request nothing of it
+    socket.once("end", cutOff);
     continuations.get(request)?.();
   });
 }
 
-/** A copy with room for `needed` bytes, and for as much again: then each byte is copied twice at most. */
-function grown(body: Buffer, needed: number, max: number): Buffer {
-  const larger = Buffer.allocUnsafe(Math.min(max, Math.max(needed, 2 * body.length, 16 * 1024)));
-  body.copy(larger);
-  return larger;
+/** Whether a request came over a Unix socket: from whoever may open it. */
+export function isLocal(request: IncomingMessage): boolean {
+  return localRequests.has(request);
+}
+
+/**
+ * Who sends a request, for the log: the peer's address, or what a proxy on this machine says in the last place of
+ * X-Forwarded-For. Whatever else runs on this machine can claim any over TCP.
+ */
+export function clientAddress(request: IncomingMessage): string {
+  // a dual-stack socket writes IPv4 addresses as IPv6 ones
+  const peer = (request.socket.remoteAddress ?? "").replace(/^::ffff:(?=\d+\.)/i, "");
+  if (!isLocal(request) && !/^(?:::1|127\..*)$/.test(peer)) return peer;
+  const told = String(request.headers["x-forwarded-for"] ?? "");
+  const last = told.split(",").at(-1)?.trim() ?? "";
+  return isIP(last) ? last : peer || "a socket";
 }

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Infer, y } from "../config/yaml.ts";
 import { StateFile } from "../files/state-file.ts";
-import { clientAddress, HttpError, networkOf, peerOf } from "../http/server.ts";
+import { HttpError, isLocal } from "../http/server.ts";
 import type { Credential, PageSource, Right, StatusSettings } from "./source.ts";
 
 /** Who may see and steer what: sign-in, sessions, and the one place that is asked for as long as an answer goes on. */
@@ -40,16 +40,14 @@ export class SignInFirst extends HttpError {
 
 /** How often it is looked whether those who follow still may, in ms; sign-out and new settings are seen at once. */
 const lookEvery = 5000;
-/** Answers that go on at once, whoever reads: the server's other connections (lib/http: 800) are for deliveries. */
+/** Answers that go on at once, whoever reads. */
 const maxOpen = 600;
-/** How long the answer to a wrong secret takes, in ms, and how many of a network may wait for theirs. */
-const [wrongDelay, maxWrong] = [2000, 5];
+/** How long the answer to a wrong secret takes, in ms. How many try at once is for the proxy to limit. */
+const wrongDelay = 2000;
 
 export class Access {
   readonly #source: PageSource;
   readonly #sessions: Sessions;
-  /** Of each network how many wrong secrets are not answered yet. */
-  readonly #wrong = new Map<string, number>();
   /** The answers that go on for as long as somebody looks, and whether they may. */
   readonly #open = new Map<ServerResponse, () => boolean>();
   #timer: NodeJS.Timeout | undefined;
@@ -69,7 +67,7 @@ export class Access {
     const { credentials, trusted } = settings;
     const token = /^Bearer +(\S+)$/i.exec(request.headers.authorization ?? "")?.[1];
     if (token !== undefined) return credentialFor(token, credentials) ?? {};
-    const told = trusted && peerOf(request) === "unix" ? request.headers[trusted.header.toLowerCase()] : undefined;
+    const told = trusted && isLocal(request) ? request.headers[trusted.header.toLowerCase()] : undefined;
     if (trusted && typeof told === "string" && told !== "") {
       const name = told.replace(/[^\x21-\x7e]/g, "?").slice(0, 100);
       return { name, right: trusted.steer.includes(told) ? "steer" : "see" };
@@ -123,7 +121,6 @@ export class Access {
 
   /**
    * Sign in with a secret; returns the header that sets the cookie, or what is wrong.
-   * @throws {HttpError} 403 for a form of another site, 429 when too many are tried at once.
    */
   async signIn(
     request: IncomingMessage,
@@ -132,18 +129,9 @@ export class Access {
   ): Promise<{ cookie: string } | { problem: string }> {
     if (dropsCookie(request, settings))
       return { problem: `Sign in at ${settings.origin}: here a browser would not keep you signed in.` };
-    const peer = peerOf(request);
-    const network = networkOf(peer === "unix" ? clientAddress(request) : peer);
-    const wrong = this.#wrong.get(network) ?? 0;
-    if (wrong >= maxWrong)
-      throw new HttpError(429, "too many try to sign in at once; try again in a minute", { "retry-after": "60" });
     const found = credentialFor(secret, settings.credentials);
     if (found) return { cookie: setCookie(request, settings, await this.#sessions.begin(found)) };
-    this.#wrong.set(network, wrong + 1);
     await sleep(wrongDelay);
-    const left = (this.#wrong.get(network) ?? 1) - 1;
-    if (left > 0) this.#wrong.set(network, left);
-    else this.#wrong.delete(network);
     return { problem: "That is not a password or token of this server." };
   }
 

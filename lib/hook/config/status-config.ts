@@ -42,7 +42,8 @@ type Raw = Infer<typeof rawStatus> & {
 
 /** Who the password's and the token's requests are, in the records. */
 const names = { password: "password", token: "token" };
-const minPassword = 8;
+/** How many are tried at once is for the web server in front to limit: a shorter one could be guessed. */
+const minPassword = 12;
 
 /**
  * What the page goes by; undefined without `status:`.

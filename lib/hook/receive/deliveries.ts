@@ -16,11 +16,11 @@ import {
 import { checkoutBranch } from "../runs/checkout.ts";
 import type { Scheduler } from "../runs/scheduler.ts";
 import type { Run, RunStore } from "../store/run-store.ts";
-import { type Metrics, printable, Refusals, type ServerLog } from "../telemetry/telemetry.ts";
+import { type Metrics, printable, type ServerLog } from "../telemetry/telemetry.ts";
 import { repoOf, verify, verifyHeaders } from "./verify.ts";
 
-/** GitHub's own limit for a delivery, and bytes of all bodies that are on their way or on their way to the disk. */
-const [maxBody, maxBodies] = [25 * 1024 * 1024, 256 * 1024 * 1024];
+/** GitHub's own limit for a delivery; a large one, and how many of those are in memory at once. */
+const [maxBody, largeBody, maxLarge] = [25 * 1024 * 1024, 256 * 1024, 8];
 
 interface DeliveriesParts {
   settings: Settings;
@@ -53,12 +53,11 @@ export class Deliveries {
   readonly #arriving = new Map<string, Promise<Run[]>>();
   /** Checkouts whose branch git is asked for at this moment. */
   readonly #askedBranches = new Map<RepoConfig, Promise<string | undefined>>();
-  #bodies = 0;
-  readonly #refusals: Refusals;
+  /** Large deliveries that are on their way to the disk. */
+  #large = 0;
 
   constructor(parts: DeliveriesParts) {
     this.#parts = parts;
-    this.#refusals = new Refusals((text) => parts.log.info(text));
   }
 
   /** Answer a delivery. @throws {HttpError} for a refusal, which is logged here with its reason. */
@@ -66,7 +65,7 @@ export class Deliveries {
     const { log, metrics } = this.#parts;
     const envelope = readEnvelope(request.headers);
     const what = `${envelope?.forge ?? "delivery"} ${printable(envelope?.event)} ${printable(envelope?.id)}`;
-    const delivery = { request, envelope, isProved: false };
+    const delivery: Delivery = { request, envelope, isProved: false };
     try {
       const { status, body, reason } = await this.answer(delivery);
       log.info(`${what}: ${status} ${reason}`);
@@ -74,19 +73,10 @@ export class Deliveries {
       sendJson(response, status, body);
     } catch (error) {
       metrics.delivery(error instanceof HttpError ? error.status : 500);
-      if (error instanceof HttpError) {
-        const from = this.clientOf(request) || "a socket";
-        const line = `${what} from ${from}: ${error.status} ${error.message}`;
-        if (delivery.isProved) log.info(line);
-        else this.#refusals.add(error.status, line);
-      }
+      if (error instanceof HttpError)
+        log.info(`${what} from ${clientAddress(request)}: ${error.status} ${error.message}`);
       throw error;
     }
-  }
-
-  /** The server ends: what is not yet in its log is written there. */
-  close(): void {
-    this.#refusals.close();
   }
 
   /** The way of a delivery: look at its headers, read it, verify, parse, select what runs, accept. */
@@ -102,12 +92,14 @@ export class Deliveries {
     if (envelope.id !== undefined && !isDeliveryId(envelope.id))
       throw new HttpError(400, "the delivery id is malformed");
     verifyHeaders(this.#parts.settings.config, envelope);
-    const held = { bytes: 0 };
+    const isLarge = Number(request.headers["content-length"]) > largeBody;
+    if (isLarge && this.#large >= maxLarge)
+      throw new HttpError(429, "too many large deliveries at once", { "retry-after": "10" });
+    if (isLarge) this.#large += 1;
     try {
-      const body = await this.read(request, held);
-      return await this.accept(delivery, envelope, body, type);
+      return await this.accept(delivery, envelope, await readBody(request, maxBody), type);
     } finally {
-      this.#bodies -= held.bytes;
+      if (isLarge) this.#large -= 1;
     }
   }
 
@@ -132,29 +124,6 @@ export class Deliveries {
     const answer = await this.store(envelope, repo, changes, payload);
     if (answer.status === 200) this.note(delivery, facts, answer.reason, changes[0]?.ref);
     return answer;
-  }
-
-  /** The body, whose bytes are held in memory until the delivery is answered. */
-  private async read(request: IncomingMessage, held: { bytes: number }): Promise<Buffer> {
-    const hold = (bytes: number) => {
-      held.bytes += bytes;
-      this.#bodies += bytes;
-    };
-    const full = () => new HttpError(429, "too many large deliveries at once", { "retry-after": "10" });
-    const body = await readBody(request, {
-      max: maxBody,
-      onPiece: (bytes, stop) => {
-        hold(bytes);
-        if (this.#bodies > maxBodies) stop(full());
-      },
-    });
-    hold(body.length - held.bytes);
-    if (this.#bodies > maxBodies) throw full();
-    return body;
-  }
-
-  private clientOf(request: IncomingMessage): string {
-    return clientAddress(request);
   }
 
   /** Remember why nothing runs. */

@@ -32,7 +32,10 @@ test("the example in templates/ is a configuration, and every key in it is read"
     .replace("# on_success:", "on_success:")
     .replace("# insecure: true", "insecure: true");
   const config = await load(example);
-  assert.equal(config.listen, { host: "127.0.0.1", port: 3420 });
+  assert.equal(config.listen, {
+    deliveries: { path: "/run/boatyard/deliveries.sock" },
+    page: { path: "/run/boatyard/page.sock" },
+  });
   assert.is(config.state, "/var/lib/boatyard");
   assert.is(config.drain, 300_000);
   assert.is(config.keepFor, 30 * 86_400_000);
