@@ -147,8 +147,8 @@ const maxLine = 2 ** 20;
 /** The process of a command: Node's own, that says `close` when its whole tree is over, if that was to end. */
 function start(line: string, _: unknown, given: SpawnOptions & { input?: unknown }): ChildProcess {
   // the options of the command that is being started: zx keeps them where it runs it
-  const { onLine, words = [], grace, cookie = newCookie(), env, signal, ...how } = zx as CommandOptions;
-  const { outlives = false, asks = false } = how;
+  const options = zx as CommandOptions;
+  const { onLine, words = [], grace, cookie = newCookie(), env, signal, outlives = false, asks = false } = options;
   const { shell, signal: _own, input, cwd, stdio, ...others } = given;
   const argv = [...words, String(shell), "-c", line];
   // it is in our folder anyway; asking for it fails where root's is closed to the user that we run as

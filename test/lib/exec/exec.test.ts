@@ -3,9 +3,10 @@ import { join } from "node:path";
 import process from "node:process";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
+import { cleanUp } from "../../../lib/core/at-exit.ts";
 import { exitCodeOf } from "../../../lib/core/errors.ts";
 import { $, cleanEnvironment, sh, timedOut } from "../../../lib/exec/exec.ts";
-import { endTree, membersOf, newCookie } from "../../../lib/exec/process-tree.ts";
+import { endTree, membersOf, newCookie, startTimeOf } from "../../../lib/exec/process-tree.ts";
 import { as, currentUser, lookUpUser, userEnvironment } from "../../../lib/exec/users.ts";
 import { needsRoot, testUnless } from "../../helpers/skip.ts";
 import { tempDir } from "../../helpers/tmp.ts";
@@ -192,6 +193,19 @@ test("what a command printed is not lost when the program is busy as it ends", a
     setImmediate(again);
     for (const { stdout } of await results.finally(() => (going = false))) assert.is(stdout, "hi\n");
   } while (performance.now() - started < 1000);
+});
+
+test("what may outlive the script is left when it ends, all else is ended; only what may ask stays in its session", async () => {
+  const [stays, goes] = [$({ outlives: true, nothrow: true })`sleep 60`, $({ nothrow: true })`sleep 60`];
+  await cleanUp();
+  assert.is((await goes).signal, "SIGTERM");
+  assert.ok(stays.pid && (await startTimeOf(stays.pid)));
+  await endTree({ pid: stays.pid });
+  await stays;
+  const session = async (asks: boolean) => Number((await $({ asks })`ps -o sid= -p $$`).stdout);
+  const own = Number((await $({ asks: true })`ps -o sid= -p ${process.pid}`).stdout);
+  assert.is(await session(true), own);
+  assert.is.not(await session(false), own);
 });
 
 test.run();
