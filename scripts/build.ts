@@ -16,6 +16,7 @@ import {
 } from "../lib/builder/install.ts";
 import { compileLitpro, needsLitpro } from "../lib/builder/litpro.ts";
 import {
+  type Branch,
   changedFiles,
   explainFetch,
   findBranch,
@@ -34,16 +35,25 @@ import { noteOfNothing } from "../lib/builder/nothing.ts";
 import { readBuildTargets, tellBuild, testBuildTargets } from "../lib/builder/tell.ts";
 import { defineCommand, type Live, runScript } from "../lib/cli/command.ts";
 import { cleanLine } from "../lib/core/clean.ts";
-import { Failure, UsageError } from "../lib/core/errors.ts";
+import { Failure, messageOf, UsageError } from "../lib/core/errors.ts";
 import { shortRef, shortSha } from "../lib/core/names.ts";
 import { $, cleanEnvironment, type ProcessPromise, searchPath } from "../lib/exec/exec.ts";
 import { findScript } from "../lib/exec/scripts.ts";
 import { existsAny } from "../lib/files/files.ts";
-import { excludeFromGit } from "../lib/git/checkout.ts";
+import { type Checkout, excludeFromGit } from "../lib/git/checkout.ts";
 import { gitIn, textOf, updateSubmodules, usesLfs } from "../lib/git/git.ts";
+import { addWorktree, treeBeside } from "../lib/git/worktree.ts";
 import { askToken } from "../lib/run/lease.ts";
 import { runJson, runTable } from "../lib/run/report.ts";
-import { checkStage, openRun, previewStage, type Stage, stageEnvironment } from "../lib/run/run.ts";
+import {
+  buildIn,
+  checkStage,
+  openRun,
+  previewStage,
+  type Stage,
+  type StageContext,
+  stageEnvironment,
+} from "../lib/run/run.ts";
 
 const stageNames: Live = async ({ args }) => (await readBuildConfig(args[0] ?? ".")).stages;
 
@@ -63,6 +73,7 @@ Flags
   --from STAGE   start at this stage; where a commit is asked for, after the pull [$HOOK_FROM]
   --ref REF      the branch or tag to build; default: the checkout's branch [$HOOK_REF]
   --sha SHA      the commit to build; default: the newest of the branch [$HOOK_SHA]
+  --apart        build --ref in a worktree of its own, without uploads; the checkout stays as it is [$HOOK_APART]
   --if-changed   do nothing if the last successful build was of the same commit (for cron)
   --force        run every stage, and let litpro write every file again
   --wait         wait if another build of DIR is in progress, instead of exit 3
@@ -110,6 +121,58 @@ DIR/build.yml names other stages, commands, env and timeout: see docs/build.md.
     }
     let sha = asked;
     let head: Head | undefined;
+
+    /** Fetch a branch or tag; the commit that is asked for, else its newest. */
+    const fetchCommit = async (checkout: Checkout, branch: Branch, { say, signal, stop }: StageContext) => {
+      const { remote, tracking } = branch;
+      const git = gitIn(dir, { signal });
+      const quietly = ["--no-auto-gc", "--no-recurse-submodules"];
+      await removeStaleLocks(checkout, branch, say);
+      const lines: string[] = [];
+      const loud = git({ onLine: (line) => say(lines[lines.push(line) - 1] ?? ""), nothrow: true });
+      const fetched = await loud`git fetch ${quietly} -- ${remote} ${`+${branch.ref}:${tracking}`}`;
+      signal.throwIfAborted();
+      if (!fetched.ok)
+        stop(explainFetch(branch, lines, isMissing(lines) ? await textOf(git`git ls-remote -- ${remote}`) : ""));
+
+      const [at, tip = ""] = await readCommits(git, ["HEAD", tracking]);
+      if (asked === undefined || tip.startsWith(asked)) return { at, tip, to: tip };
+      let [to] = await readCommits(git, [asked]);
+      if (to === undefined) {
+        // a commit that no branch holds any more; most forges still hand it out
+        await git({ nothrow: true })`git fetch --quiet ${quietly} -- ${remote} ${asked}`;
+        [to] = await readCommits(git, [asked]);
+      }
+      if (to === undefined) throw lostCommit(branch, asked, tip);
+      say(`${shortSha(to)} is asked for; ${shortRef(branch.ref)} is at ${shortSha(tip)} by now`);
+      return { at, tip, to };
+    };
+
+    if (flags.apart) {
+      if (!checkout) throw new UsageError(`${dir} is not a git checkout: there is no worktree of it`);
+      if (ref === undefined) throw new UsageError("--apart: which branch or tag? name it with --ref");
+      const branch = findBranch({ ref, sha: asked }, await readHead(checkout));
+      if (!branch) throw new UsageError(`${dir} has no remote to fetch ${ref} from`);
+      const tree = await treeBeside(dir);
+      const place = { dir, work: tree.dir };
+      const run = await openRun((id) => `build ${id}`, place, { wait: flags.wait, terminal, signal });
+      await excludeFromGit(checkout, ["/logs.txt", "/logs.txt.*"]);
+      await run.begin({ event: "manual", ref: shortRef(branch.ref), sha: asked });
+      await run.stage("pull", async (s) => {
+        ({ to: sha } = await fetchCommit(checkout, branch, s));
+        await addWorktree(checkout, tree.dir, { sha, remote: branch.remote, say: s.say, signal: s.signal });
+        return `${shortRef(branch.ref)} at ${shortSha(sha)}, in a worktree of its own`;
+      });
+      await run.stage("build", (s) => buildIn(tree.dir, run, s));
+      await tree
+        .remove()
+        .catch((error: unknown) => terminal.warn(`${tree.dir} cannot be removed: ${messageOf(error)}`));
+      const { run: id, ...rest } = await run.end({ sha });
+      const result = { run: id, dir, ref: branch.ref, sha, ...rest };
+      terminal.printJson(runJson(result));
+      if (!terminal.quiet || result.code !== 0) for (const line of runTable(result, terminal)) terminal.print(line);
+      return result.code;
+    }
     /** The commit at which there is nothing to do. */
     let builtAt: string | undefined;
 
@@ -129,28 +192,8 @@ DIR/build.yml names other stages, commands, env and timeout: see docs/build.md.
 
         const { say, signal } = s;
         const git = gitIn(dir, { signal });
-        const quietly = ["--no-auto-gc", "--no-recurse-submodules"];
-        await removeStaleLocks(checkout, branch, say);
-        const lines: string[] = [];
-        const loud = git({ onLine: (line) => say(lines[lines.push(line) - 1] ?? ""), nothrow: true });
-        const fetched = await loud`git fetch ${quietly} -- ${remote} ${`+${branch.ref}:${tracking}`}`;
-        signal.throwIfAborted();
-        if (!fetched.ok)
-          s.stop(explainFetch(branch, lines, isMissing(lines) ? await textOf(git`git ls-remote -- ${remote}`) : ""));
-
-        const [[at, tip = ""], dirty] = await Promise.all([readCommits(git, ["HEAD", tracking]), changedFiles(git)]);
-        let to = tip;
-        if (asked !== undefined && !tip.startsWith(asked)) {
-          let [found] = await readCommits(git, [asked]);
-          if (found === undefined) {
-            // a commit that no branch holds any more; most forges still hand it out
-            await git({ nothrow: true })`git fetch --quiet ${quietly} -- ${remote} ${asked}`;
-            [found] = await readCommits(git, [asked]);
-          }
-          if (found === undefined) throw lostCommit(branch, asked, tip);
-          to = found;
-          say(`${shortSha(to)} is asked for; ${shortRef(branch.ref)} is at ${shortSha(tip)} by now`);
-        }
+        const { at, tip, to } = await fetchCommit(checkout, branch, s);
+        const dirty = await changedFiles(git);
         const moves = at !== to || !branch.current;
         if (at === to) sha = to;
         if (builtAt === to && at === to) s.stop(`nothing new since ${shortSha(to)}`, "unchanged");

@@ -1,4 +1,4 @@
-import { rm, stat } from "node:fs/promises";
+import { stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import process from "node:process";
 import { defineCommand, runScript } from "../lib/cli/command.ts";
@@ -7,12 +7,13 @@ import { didYouMean, isSafeRef, shortSha } from "../lib/core/names.ts";
 import { findScript } from "../lib/exec/scripts.ts";
 import { existsAny } from "../lib/files/files.ts";
 import { excludeFromGit, findCheckout } from "../lib/git/checkout.ts";
-import { gitIn, textOf, updateSubmodules, usesLfs } from "../lib/git/git.ts";
+import { gitIn, textOf } from "../lib/git/git.ts";
+import { addWorktree, treeBeside } from "../lib/git/worktree.ts";
 import { defaultOut } from "../lib/release/folder.ts";
-import { explainFetch, linkWebFolder, ofStage, packNames, releaseVariables, treeBeside } from "../lib/release/tag.ts";
+import { explainFetch, linkWebFolder, packNames, releaseVariables } from "../lib/release/tag.ts";
 import { askToken } from "../lib/run/lease.ts";
-import { failedStage, runJson, runTable } from "../lib/run/report.ts";
-import { openRun, type RunPlace, type StageContext } from "../lib/run/run.ts";
+import { runJson, runTable } from "../lib/run/report.ts";
+import { buildIn, openRun, type RunPlace, type StageContext } from "../lib/run/run.ts";
 import {
   keygenCommand,
   keysCommand,
@@ -73,7 +74,7 @@ Exit codes
     if (!isSafeRef(tag)) throw new UsageError(`--tag: "${tag}" is not the name of a tag`);
     const checkout = await findCheckout(resolve(dir));
     if (!checkout) throw new UsageError(`${resolve(dir)} is not a git checkout; clone the repository there`);
-    const [build, release] = [await findScript("build"), await findScript("release")];
+    const release = await findScript("release");
     const webFolder = join(checkout.dir, defaultOut);
     let sha: string | undefined;
 
@@ -90,15 +91,12 @@ Exit codes
     const run = await openRun(() => `release ${tag}`, place, { wait, signal, terminal });
     await excludeFromGit(checkout, ["/logs.txt", "/logs.txt.*"]);
     await run.begin({ event: "release", ref: `tag ${tag}`, sha: named });
-    const prune = gitIn(checkout.dir, { nothrow: true });
-    const tree = await treeBeside(checkout.dir, () => prune`git worktree prune`);
+    const tree = await treeBeside(checkout.dir);
     place.work = tree.dir;
 
     await run.stage("checkout", async (s) => {
       const git = gitIn(checkout.dir, { signal: s.signal });
       const tryGit = git({ nothrow: true });
-      // what a killed release left behind
-      await tryGit`git worktree prune`;
       const remotes = (await textOf(git`git remote`)).split("\n");
       const remote = remotes.includes("origin") ? "origin" : remotes[0];
       if (remote) {
@@ -115,12 +113,7 @@ Exit codes
       if (named && !sha.startsWith(named))
         s.say(`the event named commit ${shortSha(named)}, but tag ${tag} is at ${shortSha(sha)}; the tag is built`);
 
-      const lfs = await usesLfs({ dir: checkout.dir, git, say: s.say }, sha);
-      if (lfs) await git`git lfs install --local --skip-repo`;
-      await git`git worktree add --quiet --force --detach -- ${tree.dir} ${sha}`;
-      const inTree = gitIn(tree.dir, { signal: s.signal });
-      if (lfs && remote) await inTree({ onLine: s.say })`git lfs pull ${remote}`;
-      await updateSubmodules({ dir: tree.dir, git: inTree, say: s.say });
+      await addWorktree(checkout, tree.dir, { ...{ sha, remote }, say: s.say, signal: s.signal });
       run.use({ env: releaseVariables(tag, sha) });
       // what would be wrong after the build is found before it
       if (!(await existsAny(tree.dir, ["release.sh"])) && !isPrerelease) await pack(s, ["--check"]);
@@ -128,14 +121,8 @@ Exit codes
     });
 
     await run.stage("build", async (s) => {
-      let json = "";
-      const onLine = (line: string, from: string) => (from === "stdout" ? (json += line) : run.line(...ofStage(line)));
       // what a tag holds must not replace what a push has published
-      const { ok } = await s.$({ nothrow: true, onLine })`${build} ${tree.dir} --skip pull,uploads --json`;
-      await rm(join(tree.dir, "logs.txt"), { force: true });
-      s.signal.throwIfAborted();
-      const failed = failedStage(json);
-      if (!ok) throw new Failure(`the build of the tag failed${failed ? ` in ${failed.stage}` : ""}`);
+      await buildIn(tree.dir, run, s);
     });
 
     if (await existsAny(tree.dir, ["release.sh"]))

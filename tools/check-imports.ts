@@ -36,7 +36,7 @@ const shared: Record<string, readonly string[]> = {
   exec: ["exec", "process-tree", "users", "scripts", "scope", "descriptors"],
   files: ["files", "ignore", "lock", "state-file", "templates"],
   http: ["server", "proxy", "systemd"],
-  git: ["git", "checkout", "signers"],
+  git: ["git", "checkout", "signers", "worktree"],
   archive: ["tar", "rules", "unpack", "members"],
   openpgp: ["keys", "verify", "sign"],
   s3: ["s3", "errors"],

@@ -1,34 +1,10 @@
-import { access, constants, copyFile, link, mkdir, mkdtemp, readdir, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { basename, dirname, join } from "node:path";
+import { copyFile, link, mkdir, readdir } from "node:fs/promises";
+import { basename, join } from "node:path";
 import process from "node:process";
-import { atEnd } from "../core/at-exit.ts";
 import { ifMissing } from "../core/errors.ts";
-import { readIfThere, removeStaleTemporaries, temporaryBeside } from "../files/files.ts";
+import { readIfThere } from "../files/files.ts";
 
 /** What the release of a tag decides, and its folders; its commands stand in scripts/release.ts. */
-
-/**
- * A name for a worktree's folder beside the checkout, where there is as much room and no node_modules of the checkout's
- * is found by accident; in TMPDIR where nothing can be made there. It is removed when the script ends, however it ends.
- * @param forget tells git that the worktree is gone.
- */
-export async function treeBeside(checkout: string, forget: () => PromiseLike<unknown>) {
-  const parent = dirname(checkout);
-  await removeStaleTemporaries(parent);
-  const closed = await access(parent, constants.W_OK).catch((error: unknown) => error);
-  const whole = closed ? await mkdtemp(join(tmpdir(), "release-")) : temporaryBeside(checkout);
-  let removing: Promise<void> | undefined;
-  const remove = async () => {
-    leave();
-    await rm(whole, { recursive: true, force: true });
-    await forget();
-  };
-  // a signal and the work itself may come to an end together: both wait for it
-  const once = () => (removing ??= remove());
-  const leave = atEnd(once);
-  return { dir: closed ? join(whole, basename(checkout)) : whole, remove: once };
-}
 
 /** Why a tag could not be fetched, by what git said. Pure. */
 export function explainFetch(tag: string, remote: string, lines: readonly string[]): string {
@@ -45,12 +21,6 @@ export function releaseVariables(tag: string, sha: string): Record<string, strin
     ...{ RELEASE_TAG: tag, RELEASE_NAME: RELEASE_NAME || tag, RELEASE_SHA: sha },
     ...{ RELEASE_URL, RELEASE_PRERELEASE },
   };
-}
-
-/** A line of `build`, which goes into this log under the name of build's own stage. Pure. */
-export function ofStage(line: string): [stage: string, text: string] {
-  const [, stage = "build", text = line] = /^([\w.-]+) \| ?(.*)$/s.exec(line) ?? [];
-  return [stage, text];
 }
 
 /** As what a built tag is packed: package.json's app, else the checkout's name; the version is the tag, less its v. */

@@ -1,7 +1,8 @@
+import { rm } from "node:fs/promises";
 import process from "node:process";
 import { atEnd } from "../core/at-exit.ts";
 import { cleanLine, cleanText } from "../core/clean.ts";
-import { exitCodeOf, messageOf } from "../core/errors.ts";
+import { exitCodeOf, Failure, messageOf } from "../core/errors.ts";
 import { isRunId, newRunId } from "../core/id.ts";
 import { createMask, type Mask } from "../core/mask.ts";
 import type { Terminal } from "../core/terminal.ts";
@@ -9,11 +10,12 @@ import { formatDuration } from "../core/units.ts";
 import { join } from "node:path";
 import { $, accountVariables, cleanEnvironment, commandFailure, ProcessOutput, type Shell } from "../exec/exec.ts";
 import { descendants } from "../exec/process-tree.ts";
+import { findScript } from "../exec/scripts.ts";
 import { acquireLock, type Lock } from "../files/lock.ts";
 import { buildLockOf } from "../git/checkout.ts";
 import { formatMark, type Mark, markStage, type Result, type StartMark } from "../log/format.ts";
 import { LogWriter } from "../log/writer.ts";
-import { isBad, type RunSummary, type StageResult } from "./report.ts";
+import { failedStage, isBad, type RunSummary, type StageResult } from "./report.ts";
 import { reportStage, stageFileVariable } from "./stage-file.ts";
 
 /** A build or a release: its lock, its log with secrets masked, its stages with their time limits, how it ended. */
@@ -372,6 +374,29 @@ export class Run {
     const colours = paintNote.level > 0 || process.env[stageFileVariable] !== undefined;
     this.#parts.terminal.note(`${isTTY ? paintNote.dim(`${stage} |`) : `${stage} |`} ${cleanText(text, colours)}`);
   }
+}
+
+/**
+ * Build a worktree by `build`, without its uploads: its lines go into this run's log under the names of its own stages.
+ * @throws {Failure} naming the stage that failed.
+ */
+export async function buildIn(tree: string, run: Run, s: StageContext): Promise<void> {
+  let json = "";
+  const onLine = (line: string, from: string) => {
+    if (from === "stdout") return void (json += line);
+    const [, stage = "build", text = line] = /^([\w.-]+) \| ?(.*)$/s.exec(line) ?? [];
+    run.line(stage, text);
+  };
+  const env = { ...s.env, HOOK_APART: "", HOOK_FROM: "" };
+  const { ok } = await s.$({
+    nothrow: true,
+    onLine,
+    env,
+  })`${await findScript("build")} ${tree} --skip pull,uploads --json`;
+  await rm(join(tree, "logs.txt"), { force: true });
+  s.signal.throwIfAborted();
+  const failed = failedStage(json);
+  if (!ok) throw new Failure(`the build failed${failed ? ` in ${failed.stage}` : ""}`);
 }
 
 /** Milliseconds without a line after which a stage is said to be still running: 30 s, 1, 2, 5, 10, 15 … minutes. */

@@ -1,6 +1,6 @@
 // What `build` makes of everything that can happen to a git checkout.
 import { existsSync } from "node:fs";
-import { readFile, rm, symlink, writeFile } from "node:fs/promises";
+import { readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import process from "node:process";
 import { test } from "uvu";
@@ -20,7 +20,7 @@ async function build(dir: string, args: string[] = [], expect = 0): Promise<Buil
   return result;
 }
 
-async function site(files = { "a.txt": "1\n" }): Promise<{ repo: TestRepo; dir: string }> {
+async function site(files: Record<string, string> = { "a.txt": "1\n" }): Promise<{ repo: TestRepo; dir: string }> {
   const repo = await makeRepo({ files });
   return { repo, dir: await repo.checkout(join(tempDir(), "site")) };
 }
@@ -91,6 +91,31 @@ test("another branch is built when it is asked for, and the checkout follows it 
   const next = await repo.push({ "a.txt": "dev 2\n" }, { branch: "dev" });
   await build(dir);
   assert.is(await head(dir), next);
+});
+
+test("--apart builds a branch or a commit of it in a worktree, which goes again, without uploads; the checkout stays", async () => {
+  const { repo, dir } = await site({
+    "a.txt": "1\n",
+    "build.yml": "stages: [pull, say, uploads]\ncommands: { say: 'echo here $(cat a.txt) $PWD' }\n",
+  });
+  const before = await head(dir);
+  await repo.git("checkout", "-qb", "feature");
+  const first = await repo.push({ "a.txt": "2\n" }, { branch: "feature" });
+  await repo.push({ "a.txt": "3\n" }, { branch: "feature" });
+  const { text } = await build(dir, ["--apart", "--ref", "feature", "--sha", first]);
+  assert.match(text, /say \| here 2 /);
+  assert.not.match(text, `here 2 ${dir}\n`);
+  assert.not.match(text, "uploads");
+  assert.match(text, new RegExp(`pull +ok .*feature at ${first.slice(0, 10)}, in a worktree of its own`));
+  assert.is(await head(dir), before);
+  assert.is(await git(dir, "rev-parse", "--abbrev-ref", "HEAD"), "main");
+  assert.match(await read(dir, "logs.txt"), "say | here 2 ");
+  assert.equal(await readdir(join(dir, "..")), ["site"], "nothing is left beside it");
+  await repo.push({ "build.yml": "stages: [say]\ncommands: { say: 'exit 4' }\n" }, { branch: "feature" });
+  const failed = await build(dir, ["--apart", "--ref", "refs/heads/feature"], 1);
+  assert.match(failed.text, /build +failed .*the build failed in say/);
+  assert.equal(await readdir(join(dir, "..")), ["site"]);
+  assert.match((await build(dir, ["--apart"], 2)).text, "--apart: which branch or tag? name it with --ref");
 });
 
 test("a tag is built at its commit; afterwards a branch has to be named", async () => {

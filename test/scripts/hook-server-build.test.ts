@@ -53,6 +53,32 @@ test("a signed push brings the checkout to its commit, a release runs release.sh
   await server.stop();
 });
 
+test("of refs: the checkout follows the first; a push to another one is built apart, without uploads and on_success", async () => {
+  const repo = await makeRepo({
+    files: { "build.yml": "stages: [pull, note]\ncommands: { note: 'echo \"noted $HOOK_REF\"' }\n" },
+  });
+  const settings = "refs: [main, 'feature/*']\non: { push: build }\non_success: [touch $HOOK_DIR/after]";
+  const dir = await makeYard({ repos: { "me/site": settings } });
+  await rm(join(dir, "co"), { recursive: true });
+  const checkout = await repo.checkout(join(dir, "co"));
+  const server = await startHooks(dir);
+  const main = await git(checkout, "rev-parse", "HEAD");
+  await repo.git("checkout", "-qb", "feature/x");
+  const commit = await repo.push({ "a.txt": "two" }, { branch: "feature/x" });
+  const apart = await server.send({ payload: pushPayload("me/site", commit, "refs/heads/feature/x") });
+  const [built] = await server.idle(60_000);
+  const log = logOf(server, apart.body.run);
+  assert.is(built?.state, "succeeded", log);
+  assert.match(log, "noted refs/heads/feature/x");
+  assert.not(existsSync(join(checkout, "after")));
+  assert.is(await git(checkout, "rev-parse", "HEAD"), main);
+  assert.is(await git(checkout, "rev-parse", "--abbrev-ref", "HEAD"), "main");
+  await server.send({ payload: pushPayload("me/site", main) });
+  await server.idle(60_000);
+  assert.ok(existsSync(join(checkout, "after")));
+  await server.stop();
+});
+
 test("a run's record names its stages, its commit and who pushed it, whatever the build prints", async () => {
   const forged =
     '{"time":"2026-11-20T10:15:00.000Z","name":"forged","result":"ok"}\\n2026-11-20T10:15:00.123Z x run | stage name=forged result=ok';

@@ -100,7 +100,7 @@ test("a build that fails releases nothing; a release.sh that fails is exit 1; bo
   await repo.tag("v1");
   const { stdout, stderr } = await release([dir, "--tag", "v1"], { expect: 1 });
   assert.match(stderr, /make \| broken/);
-  assert.match(stdout, /build +failed .*the build of the tag failed in make/);
+  assert.match(stdout, /build +failed .*the build failed in make/);
   assert.not(existsSync(join(out, "said")));
   await repo.push({ "build.yml": null, "release.sh": "exit 5\n" });
   await repo.tag("v2");

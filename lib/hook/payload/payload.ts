@@ -199,6 +199,11 @@ export function selectChanges(
   return { changes: decided, reason };
 }
 
+/** Whether a push is built beside the checkout, which follows the first of `refs` alone. Pure. */
+export function isApart({ refs }: TriggerRules, { kind, ref }: Pick<Change, "kind" | "ref">): boolean {
+  return kind === "push" && refs?.[0] !== undefined && !matchesRef(refs[0], ref);
+}
+
 /** Whether a configured ref (`main`, `release/*`, `refs/tags/v*`) names `ref`, a full ref. */
 export function matchesRef(pattern: string, ref: string): boolean {
   const full = pattern.startsWith("refs/") ? pattern : `refs/heads/${pattern}`;

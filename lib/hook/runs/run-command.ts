@@ -5,6 +5,7 @@ import { findScript, withRuntime } from "../../exec/scripts.ts";
 import { stageFileVariable } from "../../run/stage-file.ts";
 import { asUser, currentUser, userEnvironment } from "../../exec/users.ts";
 import type { RepoConfig } from "../config/config.ts";
+import { isApart } from "../payload/payload.ts";
 import type { Run } from "../store/run-store.ts";
 
 /** What a run executes: its argv and its environment. Planned here, started in `/` by run-process.ts. */
@@ -23,7 +24,7 @@ export async function scriptOf(repo: Pick<RepoConfig, "on">, kind: "push" | "rel
 /** The script of a run with the checkout and what was pushed or released, as the repo's user. Pure. */
 export function scriptCommand(
   script: readonly string[],
-  repo: Pick<RepoConfig, "dir" | "user">,
+  repo: Pick<RepoConfig, "dir" | "user" | "refs" | "on">,
   run: Run,
   { payloadFile, stageFile }: { payloadFile: string; stageFile: string },
 ): Command & { readonly script: readonly string[] } {
@@ -33,6 +34,7 @@ export function scriptCommand(
   const env = {
     ...userEnvironment(repo.user),
     ...runVariables(run, repo.dir, payloadFile),
+    ...(isApart(repo, run) ? { HOOK_APART: "1" } : {}),
     [stageFileVariable]: stageFile,
   };
   return { argv: asUser(inFolder(repo.dir, argv), repo.user), env, script: argv };

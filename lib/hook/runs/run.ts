@@ -7,6 +7,7 @@ import { firstError } from "../../log/first-error.ts";
 import { textOfLine } from "../../log/format.ts";
 import { lastLines } from "../../log/tail.ts";
 import type { RepoConfig, Settings } from "../config/config.ts";
+import { isApart } from "../payload/payload.ts";
 import { hasEnded, isUnderWay, type Run, type RunStage, type RunState, type RunStore } from "../store/run-store.ts";
 import type { ServerLog } from "../telemetry/telemetry.ts";
 import { builtCommit, notCheckedOut } from "./checkout.ts";
@@ -98,7 +99,7 @@ export async function run(
       const { code, reason, met } = outcome;
       if (code === busyCode && step === 0 && reason === undefined) return await busy();
       now = { ...now, exit: code };
-      const isLast = now.kind !== "push" || step >= repo.afterwards.length;
+      const isLast = now.kind !== "push" || isApart(repo, now) || step >= repo.afterwards.length;
       if (code === 0 && reason === undefined && !isLast) continue;
       const isGood = code === 0 && reason === undefined;
       return await (isGood ? end("succeeded", met) : end("failed", await whyFailed(step, outcome)));
