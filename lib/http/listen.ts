@@ -28,7 +28,8 @@ export function parseListen(text: string): Listen {
 
 /** An address as `parseListen` takes it. */
 export function formatListen(listen: Listen): string {
-  if ("path" in listen) return `unix:${listen.path}`;
+  // Node knows no path of a socket that it was given
+  if ("path" in listen) return listen.path === "" ? "systemd's socket" : `unix:${listen.path}`;
   return `${listen.host.includes(":") ? `[${listen.host}]` : listen.host}:${listen.port}`;
 }
 

@@ -54,26 +54,19 @@ async function checkUnitFiles(packaged: Facts["packaged"]): Promise<Finding[]> {
   return findings;
 }
 
-/** A server that is set up answers at its address. */
-export async function checkPorts({ hooks, slaveSocket }: Facts, signal: AbortSignal): Promise<Finding[]> {
-  const findings: Finding[] = [];
-  for (const [name, config, port] of [
-    ["hook-server", hooks, 3420],
-    ["slave-server", await readIfThere(places.slave), 9999],
-  ] as const) {
-    if (config === undefined) continue;
-    // one that connects out
-    if (name === "slave-server" && !slaveSocket && /^bus:/m.test(config)) continue;
-    const address = (await socketAddress(name)) ?? listenOf(config, port);
-    const limits = { timeout: 5000, maxBytes: 0 };
-    const isOk = await request(`http://${address}/healthz`, { ...limits, signal }).then(
-      ({ status }) => status >= 200 && status < 300,
-      () => false,
-    );
-    const fix = `start it: systemctl start ${name}; what else has the port: ss -ltnp`;
-    findings.push({ what: `${name} answers on ${address}`, fix: isOk ? undefined : fix });
-  }
-  return findings;
+/** A slave that is set up answers at its address; hook-server tells systemd when it is ready. */
+export async function checkPorts({ slaveSocket }: Facts, signal: AbortSignal): Promise<Finding[]> {
+  const config = await readIfThere(places.slave);
+  // one that connects out listens nowhere
+  if (config === undefined || (!slaveSocket && /^bus:/m.test(config))) return [];
+  const address = (await socketAddress("slave-server")) ?? listenOf(config, 9999);
+  const limits = { timeout: 5000, maxBytes: 0 };
+  const isOk = await request(`http://${address}/healthz`, { ...limits, signal }).then(
+    ({ status }) => status >= 200 && status < 300,
+    () => false,
+  );
+  const fix = "start it: systemctl start slave-server; what else has the port: ss -ltnp";
+  return [{ what: `slave-server answers on ${address}`, fix: isOk ? undefined : fix }];
 }
 
 /** Caddy's admin API takes a whole new configuration from whoever can connect to it. */

@@ -181,6 +181,6 @@ function elsewhere({ kind }: Removable): string[] {
     app: [],
     slave: [`on the master: take it off ${places.list}`],
     bus: ["on the master and the slaves: take bus.yml away, and bus: out of slave.yml"],
-    server: ["in the web server in front: remove what forwards to 127.0.0.1:3420", "at the forge: remove the webhooks"],
+    server: ["in the web server in front: remove what forwards to /run/boatyard", "at the forge: remove the webhooks"],
   }[kind];
 }

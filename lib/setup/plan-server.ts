@@ -46,7 +46,7 @@ export function planServer(facts: Facts, bus?: BusClient): Plan {
   const missing: Note = { title, lines: homeless.map((repo) => `setup repo ${repo}`) };
   const proxy = facts.nginx
     ? "in the server block of your site: include snippets/boatyard-hooks.conf;"
-    : "a web server with a certificate in front of 127.0.0.1:3420: templates/Caddyfile, nginx-hooks.conf";
+    : "a web server with a certificate in front of /run/boatyard/*.sock: templates/Caddyfile, nginx-hooks.conf";
   const next: Note = { title: "Next", lines: [proxy, "setup repo OWNER/NAME"] };
   return {
     ...versions(facts.builds),

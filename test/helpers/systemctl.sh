@@ -13,6 +13,10 @@ instance() { case $1 in *@*) i=${1#*@}; echo "${i%.*}" ;; esac; }
 value() { # a setting's last word, over the file and what was added to it
   cat "$(file "$1")" "$(file "$1").d/"*.conf 2>/dev/null | sed -n "s/^$2=//p" | tail -n 1 | sed "s/%i/$(instance "$1")/g"
 }
+listens() { # a socket's addresses, a line each; an empty one forgets those before
+  cat "$(file "$1")" "$(file "$1").d/"*.conf 2>/dev/null | sed -n "s/^ListenStream=//p" |
+    awk '{ all = $0 == "" ? "" : all $0 "\n" } END { printf "%s", all }'
+}
 name() { case $1 in *.service | *.socket | *.timer) echo "$1" ;; *) echo "$1.service" ;; esac; }
 active() {
   case $1 in
@@ -28,13 +32,18 @@ begin() {
   if [ "$(value "$1" Type)" = oneshot ]; then run "$1"; return; fi
   address=
   socket=${1%.service}.socket
-  if [ -e "$units/$socket" ]; then touch "$state/$socket.active"; address=$(value "$socket" ListenStream); fi
+  if [ -e "$units/$socket" ]; then touch "$state/$socket.active"; address=$(listens "$socket"); fi
   run "$1" >>"$state/$1.log" 2>&1 &
   echo $! >"$state/$1.pid"
   for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
     active "$1" || { echo "Job for $1 failed." >&2; exit 1; }
     if [ -z "$address" ]; then sleep 0.5; return; fi
-    curl -s -o /dev/null "http://$address/healthz" && return
+    case $address in
+      /*) curl -s -o /dev/null --unix-socket "${address%%
+*}" http://localhost/healthz && return ;;
+      *) curl -s -o /dev/null "http://${address%%
+*}/healthz" && return ;;
+    esac
     sleep 0.2
   done
 }
@@ -48,7 +57,8 @@ run() {
   [ -z "$folder" ] || { mkdir -p "/var/lib/$folder"; folder="STATE_DIRECTORY=/var/lib/$folder"; }
   cd "$(value "$1" WorkingDirectory | grep . || echo /)" || exit 1
   before=
-  [ -z "$address" ] || before="systemd-socket-activate --listen=$address $(value "$1" Environment | sed 's/[^ ]*/-E &/g')"
+  case $address in /*) mkdir -p /run/boatyard ;; esac
+  [ -z "$address" ] || before="systemd-socket-activate $(echo "$address" | sed 's/^/--listen=/') $(value "$1" Environment | sed 's/[^ ]*/-E &/g')"
   # shellcheck disable=SC2046,SC2086 # words of units are split at blanks by systemd too
   exec setsid setpriv --reuid "$user" --regid "$user" --init-groups env -i HOME="$home" USER="$user" \
     $folder $(cat $state/environment 2>/dev/null) $(value "$1" Environment) $before $(value "$1" ExecStart)

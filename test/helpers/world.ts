@@ -26,7 +26,7 @@ sha=$(git -C "/srv/git/$1.git" rev-parse main)
 body='{"ref":"refs/heads/main","before":"'$(printf %040d 0)'","after":"'$sha'","deleted":false,"repository":{"full_name":"'$1'","default_branch":"main"},"head_commit":{"id":"'$sha'"}}'
 sig=$(printf %s "$body" | openssl dgst -sha256 -hmac "$(cat "$2")" -hex | sed 's/.* //')
 exec curl -sS --max-time 20 -H content-type:application/json -H x-github-event:push -H "x-github-delivery: $RANDOM$RANDOM" \\
-  -H "x-hub-signature-256: sha256=$sig" --data-binary "$body" http://127.0.0.1:3420/hook
+  -H "x-hub-signature-256: sha256=$sig" --data-binary "$body" --unix-socket /run/boatyard/deliveries.sock http://localhost/hook
 `;
 
 /** A push that hook-server has finished: `pushed OWNER/NAME SECRET-FILE TEXT` commits TEXT and waits for its run's end. */

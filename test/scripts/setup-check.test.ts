@@ -90,7 +90,7 @@ testUnless(test, missing)("each thing that is wrong is named, with the command t
     const failed = await sh("setup repo jostylr/none --url /srv/git/jostylr/none.git --yes", 1);
     assert.match(failed.stderr, "check that none can read it, and correct --url");
     assert.not.match((await sh(`cat ${hooks}`)).stdout, "jostylr/none");
-    const forge = "setup check --forge http://127.0.0.1:3420/healthz";
+    const forge = "setup check --forge http://127.0.0.1:9999/healthz";
     assert.not.match((await sh(forge)).stdout, /^fix/m);
     // the files that were copied here are root's, and nobody else's to read
     const copied = `node clone/dist/setup.mjs ${forge.slice("setup ".length)}`;
@@ -120,7 +120,7 @@ testUnless(test, missing)(
       assert.match((await sh("setup server --yes")).stderr, "nothing was missing");
       // su without - leaves out where useradd is
       await sh("PATH=/usr/local/bin:/usr/bin:/bin setup slave --base https://git.example.com/me/ --yes; id slave");
-      const check = "setup check --forge http://127.0.0.1:3420/healthz";
+      const check = "setup check --forge http://127.0.0.1:9999/healthz";
       assert.not.match((await sh(check)).stdout, /^fix/m);
     } finally {
       await stop();

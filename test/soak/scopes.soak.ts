@@ -33,7 +33,7 @@ sha=$(openssl rand -hex 20)
 body='{"ref":"refs/heads/main","after":"'$sha'","deleted":false,"repository":{"full_name":"me/site","default_branch":"main"}}'
 sig=$(printf %s "$body" | openssl dgst -sha256 -hmac "$(cat /etc/boatyard/site.secret)" -hex | sed 's/.* //')
 curl -sS --max-time 60 -H content-type:application/json -H x-github-event:push -H "x-github-delivery: $sha" \\
-  -H "x-hub-signature-256: sha256=$sig" --data-binary "$body" http://127.0.0.1:3420/hook | sed 's/.*"run":"\\([^"]*\\)".*/\\1/'
+  -H "x-hub-signature-256: sha256=$sig" --data-binary "$body" --unix-socket /run/boatyard/deliveries.sock http://localhost/hook | sed 's/.*"run":"\\([^"]*\\)".*/\\1/'
 `;
 
 /** Each step says what it saw; the test compares. */
@@ -109,7 +109,7 @@ useradd --create-home --user-group site
 
 function compare(seen: string, limits: boolean): void {
   const cgroup = "0::/boatyard.slice/boatyard-runs.slice/";
-  const status = "StatusText=listening on 127.0.0.1:3420";
+  const status = "StatusText=listening on systemd's socket";
   const went = (what: string) => `${what}: attempt: 1;exit: 7;reason: exit code 7;state: failed;`;
   const lines = [
     "active: active",
