@@ -28,8 +28,8 @@ export const build: Mutation[] = [
   {
     what: "a commit that is no longer on the remote is replaced by another, silently",
     file: "scripts/build.ts",
-    from: "if (found === undefined) throw lostCommit(branch, asked, tip);",
-    to: "found ??= tip;",
+    from: "if (to === undefined) throw lostCommit(branch, asked, tip);",
+    to: "to ??= tip;",
     tests: git,
   },
   {

@@ -86,8 +86,8 @@ export const receive: Mutation[] = [
   {
     what: "a body of any size is kept in memory",
     file: "lib/hook/receive/deliveries.ts",
-    from: "max: maxBody,",
-    to: "max: Number.POSITIVE_INFINITY,",
+    from: "await readBody(request, maxBody)",
+    to: "await readBody(request, Number.POSITIVE_INFINITY)",
     tests: server,
   },
   {
