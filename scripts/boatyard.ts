@@ -22,7 +22,7 @@ Commands
   logs            show the last run of a checkout, or search, follow and rotate its log
   release         build a tag in a separate worktree and run the repo's release.sh
   server-update   tell every slave in a list to update a repo
-  setup           prepare a server, a repo on it, a slave, an app, or a bus; check, upgrade and remove them
+  setup           prepare a server, a repo on it, a slave, an app, or a bus; check and remove them
   slave-activate  make a fresh clone of a repo and switch to it atomically
   slave-server    wait for requests of the master, and update the repo that each names
   uploads         publish a folder by rsync, S3 and git, sending only what changed

@@ -3,7 +3,7 @@ import { resolve } from "node:path";
 import { type CommandInput, defineCommand, type FlagsIn } from "../lib/cli/command.ts";
 import { cleanLine } from "../lib/core/clean.ts";
 import { messageOf, systemCode, UsageError } from "../lib/core/errors.ts";
-import type { Removable } from "../lib/setup/setup.ts";
+import type { Facts, Removable } from "../lib/setup/setup.ts";
 
 const asked = `\
   --dry-run  show the plan, change nothing
@@ -15,10 +15,6 @@ const root = "  --root DIR=/  work on the system below DIR; what needs a running
 const planned = `\
 ${asked}
 ${root}` as const;
-
-const common = `\
-${planned}
-  --from DIR  where the scripts' .mjs files are (default: beside setup)` as const;
 
 const user = "  --user NAME  the Unix account (default: from the name)";
 
@@ -49,22 +45,21 @@ async function readPem(file: string, flag: string): Promise<string> {
 type Planned = CommandInput<FlagsIn<typeof planned>>;
 
 /** What every plan is carried out with. */
-function options({ flags, terminal, signal }: Pick<Planned, "flags" | "terminal" | "signal">) {
+function options({ flags, terminal, signal }: Pick<Planned, "flags" | "terminal" | "signal">, facts: Facts) {
   const confirm = async () => {
     if (flags.yes) return true;
     if (!terminal.canAsk) throw new UsageError("there is no terminal to ask on; say --yes");
     return await terminal.confirm("Do it? [y/N] ");
   };
-  return { root: resolve(flags.root), dryRun: flags["dry-run"], terminal, confirm, signal };
+  return { facts, dryRun: flags["dry-run"], terminal, confirm, signal };
 }
 
 /** What the plan depends on; nobody else changes it until it is done. */
-async function facts(flags: { root: string; from?: string | undefined; "dry-run": boolean }) {
+async function facts(flags: { root: string; "dry-run": boolean }): Promise<Facts> {
   const { lockMachine, readFacts } = await import("../lib/setup/setup.ts");
   const root = resolve(flags.root);
   if (!flags["dry-run"]) await lockMachine(root);
-  // --from names other scripts than a package's
-  return await readFacts(root, flags.from, "from" in flags && flags.from === undefined);
+  return await readFacts(root);
 }
 
 export const appCommand = defineCommand({
@@ -78,7 +73,7 @@ Operands
   NAME  the app's name
 
 Flags
-${common}
+${planned}
 ${user}
   --server URL       the web folder with its releases
   --key FINGERPRINT  the key that must have signed everything
@@ -93,7 +88,8 @@ Examples
       throw new UsageError("--server and --key are needed; release keygen prints the fingerprint");
     const { planApp, setUp } = await import("../lib/setup/setup.ts");
     const request = { app: input.args[0] ?? "", server, key, user: input.flags.user };
-    return await setUp(planApp(await facts(input.flags), request), options(input));
+    const known = await facts(input.flags);
+    return await setUp(planApp(known, request), options(input, known));
   },
 });
 
@@ -122,7 +118,8 @@ Examples
       throw new UsageError("--nkey is needed; setup slave --bus, and setup server --bus, print it");
     const { planBusUser, setUp } = await import("../lib/setup/setup.ts");
     const user = { name: input.args[0] ?? "", nkey, role: role === "master" ? "master" : "slave" } as const;
-    return await setUp(planBusUser(await facts(input.flags), user), options(input));
+    const known = await facts(input.flags);
+    return await setUp(planBusUser(known, user), options(input, known));
   },
 });
 
@@ -144,8 +141,8 @@ Examples
 `,
   run: async (input) => {
     const { planBusUserRemoved, setUp } = await import("../lib/setup/setup.ts");
-    const plan = planBusUserRemoved(await facts(input.flags), input.args[0] ?? "");
-    return await setUp(plan, options(input));
+    const known = await facts(input.flags);
+    return await setUp(planBusUserRemoved(known, input.args[0] ?? ""), options(input, known));
   },
 });
 
@@ -159,7 +156,7 @@ Usage
   setup bus remove NAME [flags]
 
 Flags
-${common}
+${planned}
   --address NAME                      the name that others connect to (default: the host's name)
   --listen ADDRESS:PORT=0.0.0.0:4222  where it listens; later nats.conf decides
   --cert FILE                         a certificate, copied at each call (default: a self-signed one is created)
@@ -179,8 +176,8 @@ Debian's package nats-server must be installed.
     const { planBus, setUp } = await import("../lib/setup/setup.ts");
     const certificate =
       cert === undefined || keyFile === undefined ? undefined : { text: await readPem(cert, "--cert"), keyFile };
-    const plan = planBus(await facts(input.flags), { address, listen, certificate });
-    return await setUp(plan, options(input));
+    const known = await facts(input.flags);
+    return await setUp(planBus(known, { address, listen, certificate }), options(input, known));
   },
 });
 
@@ -193,7 +190,7 @@ Usage
 
 Flags
 ${root}
-  --forge URL=https://github.com/  the forge to reach, whose clock is compared
+  --forge URL  the forge to reach, whose clock is compared (default: those of the repos)
 
 Examples
   setup check                         everything
@@ -203,7 +200,7 @@ Exit codes
   1  something is to be fixed
 `,
   run: async ({ flags, terminal, signal }) => {
-    if (!/^https?:\/\/[^/]/.test(flags.forge))
+    if (flags.forge !== undefined && !/^https?:\/\/[^/]/.test(flags.forge))
       throw new UsageError(`--forge: "${flags.forge}" is not a URL; write https://git.example.com/`);
     const { checkMachine } = await import("../lib/setup/setup.ts");
     const findings = await checkMachine({
@@ -253,7 +250,7 @@ Examples
     const what = removable(input.args);
     const { planRemoval, setUp } = await import("../lib/setup/setup.ts");
     const known = await facts(input.flags);
-    return await setUp(await planRemoval(known, what, input.flags), options(input));
+    return await setUp(await planRemoval(known, what, input.flags), options(input, known));
   },
 });
 
@@ -280,15 +277,17 @@ Operands
   OWNER/NAME  as the forge sends it
 
 Flags
-${common}
+${planned}
 ${user}
   --url URL       cloned from here (default: https://github.com/OWNER/NAME.git)
   --branch NAME   the branch to check out (default: the remote's)
   --refs A,B      branches and tags that are built (default: the checkout's branch)
   --then COMMAND  run after a good build: 'server-update site'
   --timer         look for commits every five minutes instead of a webhook
+  --schedule WHEN  run it then, too, whether something was pushed or not: 'Mon 03:00', as systemd.time(7) has it
   --address URL   where the forge reaches this server (default: https:// and the host's name)
   --forge NAME    the forge whose settings are named (default: by the URL); one of github, gitea, gitlab, bitbucket
+  --show-secret   show the webhook's secret, also when it is not fresh
 
 Examples
   setup repo jostylr/site --address https://hooks.example.com  a public repo on GitHub
@@ -296,8 +295,9 @@ Examples
 `,
   run: async (input) => {
     const { flags, args } = input;
-    const { planRepo, repoNotes, setUp } = await import("../lib/setup/setup.ts");
+    const { checkTime, planRepo, repoNotes, setUp } = await import("../lib/setup/setup.ts");
     const known = await facts(flags);
+    if (flags.schedule !== undefined) await checkTime(flags.schedule);
     const request = {
       ...flags,
       repo: args[0] ?? "",
@@ -305,7 +305,7 @@ Examples
     };
     const plan = planRepo(known, request);
     const closing = (made: ReadonlySet<string>) => repoNotes(plan, request, known, made);
-    return await setUp(plan, { ...options(input), closing });
+    return await setUp(plan, { ...options(input, known), closing });
   },
 });
 
@@ -317,7 +317,7 @@ Usage
   setup server [--bus URL [--ca FILE]] [--dry-run] [--yes] [--root DIR]
 
 Flags
-${common}
+${planned}
 ${onBus}
 
 Examples
@@ -330,7 +330,7 @@ Examples
     const known = await facts(input.flags);
     const words = ["master", "--role", "master"];
     const closing = async () => (bus ? await busNotes(known.root, "/etc/server-update/bus.seed", words) : []);
-    return await setUp(planServer(known, bus), { ...options(input), closing });
+    return await setUp(planServer(known, bus), { ...options(input, known), closing });
   },
 });
 
@@ -343,7 +343,7 @@ Usage
   setup slave --bus URL [--ca FILE] --master-key KEY [flags]
 
 Flags
-${common}
+${planned}
 ${user}
   --base URL          where repos come from (needed when there is no slave.yml yet)
   --master-key KEY    the master's public key (/etc/server-update/master.key.pub there), instead of a secret
@@ -365,50 +365,6 @@ Examples
     const closing = async () => (bus ? await busNotes(known.root, "/etc/boatyard/bus.seed", [known.hostname]) : []);
     if (input.flags.base === undefined && known.slaveSettings === undefined)
       throw new UsageError("say where repos come from: --base URL, such as https://github.com/me/");
-    return await setUp(planSlave(known, request), { ...options(input), closing });
-  },
-});
-
-export const upgradeCommand = defineCommand({
-  usage: `
-setup upgrade: install newer scripts, and restart the services that run older ones
-
-Usage
-  setup upgrade [--from DIR|URL] [--key FINGERPRINT] [flags]
-
-Flags
-${asked}
-  --from DIR|URL     the newer scripts: a folder, or a signed web folder (default: beside setup)
-  --key FINGERPRINT  the key of the web folder; needed once
-  --allow-downgrade  go back to an older version
-
-Examples
-  node /root/boatyard/setup.mjs upgrade  to the files that were copied there
-  setup upgrade --from https://example.com/boatyard --key 0123…CDEF  from a web folder
-  setup upgrade --from https://example.com/boatyard --dry-run  only show the versions
-`,
-  run: async (input) => {
-    const { terminal, signal } = input;
-    const { findNewer, handOver, isOwnFolder, lockMachine, planLeftovers, planUpgrade, setUp } = await import(
-      "../lib/setup/setup.ts"
-    );
-    const { from, key, yes, "allow-downgrade": allowDowngrade, "dry-run": dryRun } = input.flags;
-    const place = { ...input.flags, root: "/" };
-    const leftovers = from === undefined ? await planLeftovers() : undefined;
-    if (leftovers) {
-      if (!dryRun) await lockMachine("/");
-      return await setUp(leftovers, options({ ...input, flags: place }));
-    }
-    const folder = await findNewer({ from, key, allowDowngrade, dryRun, terminal, signal });
-    if (!(await isOwnFolder(folder)))
-      return await handOver(folder, [
-        ...(yes ? ["--yes"] : []),
-        ...(dryRun ? ["--dry-run"] : []),
-        ...(allowDowngrade ? ["--allow-downgrade"] : []),
-        ...(terminal.json ? ["--json"] : []),
-        ...(terminal.quiet ? ["--quiet"] : []),
-      ]);
-    const plan = await planUpgrade(await facts({ ...place, from: folder }), { allowDowngrade });
-    return await setUp(plan, options({ ...input, flags: place }));
+    return await setUp(planSlave(known, request), { ...options(input, known), closing });
   },
 });

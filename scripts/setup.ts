@@ -8,19 +8,17 @@ import {
   repoCommand,
   serverCommand,
   slaveCommand,
-  upgradeCommand,
 } from "./setup-commands.ts";
 
 const command = defineCommand({
   usage: `
-setup: prepare a server, a repo on it, a slave, an app, or a bus; check, upgrade and remove them
+setup: prepare a server, a repo on it, a slave, an app, or a bus; check and remove them
 
 Usage
   setup server|slave|bus|check [flags]
   setup bus add|remove NAME [flags]
   setup repo OWNER/NAME [flags]
   setup app NAME --server URL --key FINGERPRINT
-  setup upgrade [--from DIR|URL] [flags]
   setup remove repo|app|slave|server|bus [NAME] [flags]
 
 Examples
@@ -37,12 +35,11 @@ Each can be run again: what is ready stays as it is. Each command has --help.
     app: appCommand,
     bus: busCommand,
     check: checkCommand,
-    upgrade: upgradeCommand,
     remove: removeCommand,
   },
   run: () => {
     throw new UsageError(
-      "say what: setup server, repo OWNER/NAME, slave, app NAME, bus, check, upgrade, or remove; see setup --help",
+      "say what: setup server, repo OWNER/NAME, slave, app NAME, bus, check, or remove; see setup --help",
     );
   },
 });

@@ -5,7 +5,8 @@ import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
 import process from "node:process";
 import { readAppFile } from "../lib/apps/app-file.ts";
-import { own, specOf } from "../lib/apps/app.ts";
+import { ownFolder } from "../lib/exec/scripts.ts";
+import { specOf } from "../lib/apps/app.ts";
 import {
   type AppState,
   archiveUrl,
@@ -276,7 +277,7 @@ for each in npm npx; do ln -sfn $d/npm/bin/$each-cli.js /usr/local/bin/$each; do
       : `tar -xzf $t/archive -C $t package/bin/node; chmod 755 $t/package/bin/node
 mv $t/package/bin/node $d/node.new; mv -f $d/node.new $d/node; ln -sfn $d/node /usr/local/bin/node`;
   const wrong = `the archive of ${name} has another hash than this version of Boatyard expects`;
-  return `umask 022; d=${own}/node; mkdir -p $d /usr/local/bin; t=$(mktemp -d); trap 'rm -rf $t' EXIT
+  return `umask 022; d=${ownFolder}/node; mkdir -p $d /usr/local/bin; t=$(mktemp -d); trap 'rm -rf $t' EXIT
 ${get}
 echo '${hashOf(name)}  '$t/archive | sha512sum -c --status || { echo '${wrong}' >&2; exit 1; }
 chown -R root:root $d; ${place}; chown -R root:root $d`;
@@ -284,7 +285,7 @@ chown -R root:root $d; ${place}; chown -R root:root $d`;
 
 /** Each file is replaced in one step; VERSION, by which it counts as there, comes last. */
 function installOwn(version: string): string {
-  return `umask 022; d=${own}; mkdir -p $d; rm -rf $d/incoming; mkdir $d/incoming
+  return `umask 022; d=${ownFolder}; mkdir -p $d; rm -rf $d/incoming; mkdir $d/incoming
 tar -xzf - -C $d/incoming; chown -R root:root $d/incoming; chmod -R u=rwX,go=rX $d/incoming; chmod 755 $d/incoming/*.mjs
 if [ -d $d/incoming/lib ]; then mkdir -p $d/lib; mv -f $d/incoming/lib/*.mjs $d/lib/; rm -rf $d/incoming/lib; fi
 mv -f $d/incoming/*.mjs $d/; rmdir $d/incoming

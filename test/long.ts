@@ -26,5 +26,4 @@ export const long: Readonly<Record<string, number>> = {
   "scripts/release-keys": 56,
   "scripts/setup-bus": 25,
   "scripts/setup-check": 49,
-  "scripts/setup-upgrade": 96,
 };

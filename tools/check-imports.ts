@@ -36,6 +36,7 @@ const shared: Record<string, readonly string[]> = {
   exec: ["exec", "process-tree", "users", "scripts", "scope", "descriptors"],
   files: ["files", "ignore", "lock", "state-file", "templates"],
   http: ["server", "proxy", "systemd"],
+  items: ["items", "services"],
   git: ["git", "checkout", "signers", "worktree"],
   archive: ["tar", "rules", "unpack", "members"],
   openpgp: ["keys", "verify", "sign"],

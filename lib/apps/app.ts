@@ -51,9 +51,6 @@ export function changedSince(spec: Spec, file: AppFile): string[] {
   return changed.map(([name]) => name).filter((name, _, all) => name !== "app.health" || !all.includes("app.socket"));
 }
 
-/** Boatyard's own files on a server, root's. */
-export const own = "/usr/local/lib/boatyard";
-
 /** Where the parts of an app are. */
 export function placesOf(name: string) {
   const home = `/home/${name}`;

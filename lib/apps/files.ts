@@ -1,6 +1,7 @@
-import { template } from "../files/templates.ts";
+import { caddyAdmin, template } from "../files/templates.ts";
 import type { AppFile } from "./app-file.ts";
-import { own, placesOf, pushedRef, type Record } from "./app.ts";
+import { ownFolder } from "../exec/scripts.ts";
+import { placesOf, pushedRef, type Record } from "./app.ts";
 
 /** What stands in the files of an app on its server. Pure: the same record gives the same files. */
 
@@ -13,25 +14,16 @@ export interface ServerFile {
   isOwners?: boolean;
 }
 
-const preload = `${own}/listen.mjs`;
+const preload = `${ownFolder}/listen.mjs`;
 
 /** Those of all apps: the preload for Node, and Caddy's own. */
 export const commonFiles: ServerFile[] = [
   { path: preload, text: template("listen.mjs"), mode: 0o644 },
   // an import of nothing would be an error
   { path: "/etc/caddy/boatyard.d/none.caddy", text: "# a file an app, written by boatyard up\n", mode: 0o644 },
-  {
-    path: "/etc/systemd/system/caddy.service.d/boatyard.conf",
-    text: `# its administration is root's alone: the port 2019 is open to all users of this machine
-[Service]
-RuntimeDirectory=caddy
-RuntimeDirectoryMode=0700
-`,
-    mode: 0o644,
-  },
 ];
 
-const caddyfile = "{\n\tadmin unix//run/caddy/admin.sock\n}\n\nimport /etc/caddy/boatyard.d/*.caddy\n";
+const caddyfile = `{\n\t${caddyAdmin}\n}\n\nimport /etc/caddy/boatyard.d/*.caddy\n`;
 
 /**
  * /etc/caddy/Caddyfile with the folder in which each app has a file: Debian's own example is replaced, a person's text
@@ -66,7 +58,7 @@ export function unitsOf({ spec, port }: Record, kind: string, node: string): { [
     .replace(/^User=.*$/m, `User=${name}`)
     .replace(/^WorkingDirectory=.*$/m, `WorkingDirectory=${folder}`)
     .replace(/^ReadWritePaths=.*$/m, `ReadWritePaths=${folder} ${data}`)
-    .replace(/^ExecStart=.*$/m, `ExecStart=${node} ${own}/launchfit.mjs`)
+    .replace(/^ExecStart=.*$/m, `ExecStart=${node} ${ownFolder}/launchfit.mjs`)
     // of all homes it sees what is its own: neither keys nor the repository
     .replace(/^ProtectHome=.*$/m, `ProtectHome=tmpfs\nBindPaths=${folder} ${data}`)
     .replaceAll("launchfit-%i", base)
@@ -103,7 +95,7 @@ export function filesOf(record: Record, node: string): ServerFile[] {
   const keys = spec.keys.map((key) => `${fence}${key}\n`).join("");
   const hook = `#!/bin/sh
 # written by boatyard up: a push is built and run before the branch moves
-exec ${node} ${own}/app.mjs receive --name ${spec.name}
+exec ${node} ${ownFolder}/app.mjs receive --name ${spec.name}
 `;
   return [
     { path: `${home}/.ssh/authorized_keys`, text: keys, mode: 0o600, isOwners: true },

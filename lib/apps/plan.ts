@@ -1,5 +1,6 @@
 import { isIP } from "node:net";
 import { Failure, UsageError } from "../core/errors.ts";
+import { ownFolder } from "../exec/scripts.ts";
 import { isOf } from "./release.ts";
 
 /** What `boatyard up` knows of the server and the repository, and the steps that follow. Pure. */
@@ -25,7 +26,7 @@ PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 for each in git rsync caddy curl npm; do command -v $each >/dev/null && echo "has-$each=yes"; done
 [ -e /etc/ssl/certs/ca-certificates.crt ] && echo has-ca-certificates=yes
 node=$(command -v node) && echo "node=$($node -p process.versions.node)"
-echo "boatyard=$(cat /usr/local/lib/boatyard/VERSION 2>/dev/null)"
+echo "boatyard=$(cat ${ownFolder}/VERSION 2>/dev/null)"
 taken="$($sudo \${sudo:+-n} ss -Hltnp '( sport = :80 or sport = :443 )' 2>/dev/null |
   sed -n 's/.*users:(("\\([^"]*\\)".*/\\1/p')"
 echo "taken=$(echo "$taken" | grep -v '^caddy$' | head -n 1)"

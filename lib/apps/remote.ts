@@ -1,6 +1,6 @@
 import { UsageError } from "../core/errors.ts";
 import { $, quoteWord } from "../exec/exec.ts";
-import { own } from "./app.ts";
+import { ownFolder } from "../exec/scripts.ts";
 
 /** The server, as seen from the laptop: by ssh, as root or by sudo. */
 
@@ -52,7 +52,7 @@ export function appThere(...words: string[]): string[] {
     "env",
     "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "node",
-    `${own}/app.mjs`,
+    `${ownFolder}/app.mjs`,
     ...words,
   ];
 }

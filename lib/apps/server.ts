@@ -134,11 +134,8 @@ async function makeSites(): Promise<void> {
   const checked = await $({ nothrow: true })`caddy validate --adapter caddyfile --config ${path}`;
   if (!checked.ok) throw new Failure(`Caddy does not take ${path}: ${checked.stderr.trim().split("\n").at(-1)}`);
   await $`systemctl enable --quiet caddy`;
-  const isActive = (await $({ nothrow: true })`systemctl is-active --quiet caddy`).ok;
-  const socket = await exists("/run/caddy/admin.sock");
-  // where its administration moves to a socket, or has not begun, a reload would ask at the wrong place
-  if (isActive && socket && text === before) await $`systemctl reload caddy`;
-  else await $`systemctl restart caddy`;
+  // where it does not run, or its administration moves to a socket, a reload finds nobody
+  if (!(await $({ nothrow: true })`systemctl reload caddy`).ok) await $`systemctl restart caddy`;
 }
 
 /** Remove an app. What it has written stays, with its account, unless `purge`. */

@@ -12,6 +12,9 @@ import { searchPath } from "./exec.ts";
  * `.mjs` and `.ts` are run with our own runtime, so that a server needs no `node` on PATH.
  */
 
+/** Where the scripts of a server are that no package manager has brought: root's. */
+export const ownFolder = "/usr/local/lib/boatyard";
+
 /** The file of the running script, links resolved. */
 function runningScript(): string {
   try {

@@ -23,3 +23,6 @@ export function template(name: string): string {
   if (text === undefined) throw new Error(`there is no templates/${name}`);
   return text;
 }
+
+/** The line that moves Caddy's administration, which every user may ask otherwise, to a socket. */
+export const caddyAdmin = /admin unix\S+/.exec(template("Caddyfile"))?.[0] ?? "";

@@ -1,62 +1,28 @@
 import { X509Certificate } from "node:crypto";
 import { readFile } from "node:fs/promises";
-import { join } from "node:path";
 import { messageOf } from "../core/errors.ts";
 import { $ } from "../exec/exec.ts";
 import { findScript, withRuntime } from "../exec/scripts.ts";
 import { as, isRoot, lookUpUser } from "../exec/users.ts";
 import { request } from "../fetch/fetch.ts";
-import { exists, readIfThere } from "../files/files.ts";
+import { exists } from "../files/files.ts";
+import { caddyAdmin } from "../files/templates.ts";
 import { gitIn } from "../git/git.ts";
-import { namesBranch } from "./hooks-file.ts";
-import { busProblem, hasSystemd, systemctl, unitState, unitText } from "./service-steps.ts";
-import { type Facts, type Finding, places, type RepoEntry } from "./step.ts";
-import { template } from "../files/templates.ts";
+import { knownHost, readRemote } from "./forge.ts";
+import { namesBranch, type RepoEntry } from "./hooks-file.ts";
+import { hasSystemd, systemctl } from "../items/services.ts";
+import { type Facts, type Finding, places } from "./machine.ts";
+import { busProblem } from "./plan-bus.ts";
+import { scriptFile } from "./scripts.ts";
 
 /** `setup check`: services and their repos, on a live system. */
 
-/** Whether systemd has the services that are installed on, now and at the next boot. */
-export async function checkUnits({ slaveSocket, packaged }: Facts): Promise<Finding[]> {
-  const present: string[] = [];
-  for (const name of ["hook-server", "slave-server", "boatyard-bus"])
-    if (
-      (await exists(join(places.units, `${name}.service`))) ||
-      (await exists(join(places.units, "multi-user.target.wants", `${name}.service`)))
-    ) {
-      const hasSocket = name === "hook-server" || (name === "slave-server" && slaveSocket);
-      present.push(...(hasSocket ? [`${name}.socket`] : []), `${name}.service`);
-    }
-  if (present.length === 0) return [];
-  if (!(await hasSystemd()))
-    return [{ what: "systemd runs", fix: "start the scripts otherwise: templates/crontab, or by hand" }];
-  const findings: Finding[] = await checkUnitFiles(packaged);
-  for (const unit of present) {
-    const { active, enabled } = await unitState(unit);
-    const isOn = active === "active" && enabled === "enabled";
-    const fix = `it is ${active} and ${enabled}; systemctl enable --now ${unit}; journalctl -u ${unit}`;
-    findings.push({ what: `${unit} is active and enabled`, fix: isOn ? undefined : fix });
-  }
-  return findings;
-}
-
-/** Units of an older version lack what scripts of this one count on. */
-async function checkUnitFiles(packaged: Facts["packaged"]): Promise<Finding[]> {
-  const findings: Finding[] = [];
-  for (const name of ["hook-server.service", "hook-server.socket"]) {
-    const text = await readIfThere(join(places.units, name));
-    if (text === undefined) continue;
-    const fix = `it is of another version: setup server (what you changed in it belongs into systemctl edit ${name})`;
-    findings.push({
-      what: `${join(places.units, name)} is of this version`,
-      fix: text === unitText(template(name), packaged) ? undefined : fix,
-    });
-  }
-  return findings;
-}
-
 /** A slave that is set up answers at its address; hook-server tells systemd when it is ready. */
-export async function checkPorts({ slaveSocket }: Facts, signal: AbortSignal): Promise<Finding[]> {
-  const config = await readIfThere(places.slave);
+export async function checkPorts(
+  { slaveSettings, slaveMore = "", slaveSocket }: Facts,
+  signal: AbortSignal,
+): Promise<Finding[]> {
+  const config = slaveSettings && `${slaveSettings}\n${slaveMore}`;
   // one that connects out listens nowhere
   if (config === undefined || (!slaveSocket && /^bus:/m.test(config))) return [];
   const address = (await socketAddress("slave-server")) ?? listenOf(config, 9999);
@@ -77,8 +43,7 @@ export async function checkCaddy(signal: AbortSignal): Promise<Finding[]> {
     ({ status }) => status === 200,
     () => false,
   );
-  const line = "admin unix//var/lib/caddy/admin.sock";
-  const fix = `any user here, and any build, can replace it through localhost:2019; write "${line}" into the block`;
+  const fix = `any user or build here can replace it through localhost:2019; write "${caddyAdmin}" into the block`;
   if (open) return [{ what, fix: `${fix} of global options at the top of the Caddyfile; systemctl restart caddy` }];
   return (await exists("/etc/caddy/Caddyfile")) ? [{ what }] : [];
 }
@@ -101,23 +66,6 @@ function fromHere(address: string | undefined): string | undefined {
   return address?.replace(/^(?:0\.0\.0\.0|\[::\]|\*)?:/, "127.0.0.1:");
 }
 
-/** The account of slave-server's unit must be able to read what the service reads at its start. */
-export async function checkSlave(): Promise<Finding[]> {
-  const unit = await readIfThere(join(places.units, "slave-server.service"));
-  const name = /^User=(\S+)$/m.exec(unit ?? "")?.[1];
-  if (name === undefined || !isRoot()) return [];
-  const user = await lookUpUser(name).catch(() => undefined);
-  if (user === undefined) return [{ what: `there is an account ${name}, for slave-server`, fix: "setup slave" }];
-  const findings: Finding[] = [];
-  for (const path of [places.slave, places.slaveSecret, "/etc/boatyard/bus.seed"]) {
-    if (!(await exists(path))) continue;
-    const { ok } = await $(as(user, { nothrow: true }))`test -r ${path}`;
-    const fix = ok ? undefined : `chown ${name} ${path}; chmod u+r ${path}`;
-    findings.push({ what: `${name} can read ${path}`, fix });
-  }
-  return findings;
-}
-
 /** The bus: its files, as nats-server judges them, and how long its certificate is good. */
 export async function checkBus({ busUsers }: Facts): Promise<Finding[]> {
   if (busUsers === undefined) return [];
@@ -137,18 +85,39 @@ export async function checkBus({ busUsers }: Facts): Promise<Finding[]> {
 }
 
 /** What hook-server itself says of its repos: users, checkouts, keys, remotes. */
-export async function checkHooks({ repos }: Facts): Promise<Finding[]> {
+export async function checkHooks(facts: Facts): Promise<Finding[]> {
   if (!isRoot()) return [{ what: "the repos can be checked", fix: "run setup check as root" }];
-  const branches = await Promise.all(repos.map(checkBranch));
-  return [...(await askHookServer()), ...branches.flat()];
+  const branches = await Promise.all(facts.repos.map(checkBranch));
+  return [...(await askHookServer(facts)), ...branches.flat()];
+}
+
+/** Where the checkouts come from, as far as it is a web server. */
+export async function forgesOf({ repos }: Facts): Promise<string[]> {
+  const origins = await Promise.all(
+    repos.map(async ({ user: name, dir }) => {
+      const git = await gitOf(name);
+      return git && dir !== undefined ? (await git`git -C ${dir} config remote.origin.url`).stdout.trim() : "";
+    }),
+  );
+  const forges = origins.filter(Boolean).flatMap((url) => {
+    const { host, sshPort } = readRemote(url);
+    return host !== undefined && (sshPort === undefined || knownHost(host)) ? [`https://${host}/`] : [];
+  });
+  return [...new Set(forges)];
+}
+
+/** A git that works as that user; undefined: there is none of that name. */
+async function gitOf(name: string | undefined) {
+  const user = name === undefined ? undefined : await lookUpUser(name).catch(() => undefined);
+  if (!user) return undefined;
+  const { env, words } = as(user);
+  return gitIn("/", { env: { ...env }, words, nothrow: true, timeout: 30_000 });
 }
 
 /** A checkout that is on another branch than the one that is built is switched to it by the next push. */
-async function checkBranch({ repo, user: name, dir, refs }: RepoEntry): Promise<Finding[]> {
-  const user = name === undefined ? undefined : await lookUpUser(name).catch(() => undefined);
-  if (!user || dir === undefined) return [];
-  const { env, words } = as(user);
-  const git = gitIn("/", { env: { ...env }, words, nothrow: true, timeout: 30_000 });
+async function checkBranch({ repo, file, user: name, dir, refs }: RepoEntry): Promise<Finding[]> {
+  const git = await gitOf(name);
+  if (!git || dir === undefined) return [];
   // what is no checkout, hook-server --check names
   if (!(await git`git -C ${dir} rev-parse --git-dir`).ok) return [];
   const { stdout } = await git`git -C ${dir} symbolic-ref --quiet --short HEAD`;
@@ -163,15 +132,14 @@ async function checkBranch({ repo, user: name, dir, refs }: RepoEntry): Promise<
   if (branches.length === 0 || branches.some((ref) => ref.includes("*"))) return [];
   const isNamed = branches.some((ref) => namesBranch(ref, branch));
   const way = `add ${branch} there, or: runuser -u ${name} -- git -C ${dir} switch ${refs[0]}`;
-  const fix = `${dir} is on ${branch}, and refs in ${places.hooks} name ${refs.join(", ")}; ${way}`;
+  const fix = `${dir} is on ${branch}, and refs in ${file} name ${refs.join(", ")}; ${way}`;
   return [{ what: `${repo}: its checkout is on a branch that refs name`, fix: isNamed ? undefined : fix }];
 }
 
-async function askHookServer(): Promise<Finding[]> {
+async function askHookServer(facts: Facts): Promise<Finding[]> {
   try {
-    // the one that the service runs, also when this setup lies elsewhere
-    const installed = join(places.scripts, "hook-server.mjs");
-    const script = (await exists(installed)) ? withRuntime(installed) : await findScript("hook-server");
+    const own = scriptFile(facts, "hook-server");
+    const script = (await exists(own)) ? withRuntime(own) : await findScript("hook-server");
     const options = { nothrow: true, timeout: 120_000 };
     const flags = ["--check", "--json", "--config", places.hooks];
     const { stdout, stderr } = await $(options)`${script} ${flags}`;

@@ -1,103 +1,106 @@
-import { lstat, realpath, statfs } from "node:fs/promises";
-import { join } from "node:path";
+import { readdir, realpath, statfs } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { messageOf } from "../core/errors.ts";
 import { formatDuration, formatSize } from "../core/units.ts";
 import { $ } from "../exec/exec.ts";
-import { findOnPath } from "../exec/scripts.ts";
+import { isRoot } from "../exec/users.ts";
 import { reasonOf, request } from "../fetch/fetch.ts";
-import { exists } from "../files/files.ts";
-import { checkBus, checkCaddy, checkHooks, checkPorts, checkSlave, checkUnits } from "./check-services.ts";
-import { readHooks } from "./hooks-file.ts";
-import { completePath, readFacts } from "./machine.ts";
-import { type Facts, type Finding, places } from "./step.ts";
-import { checkLeftovers } from "./upgrade.ts";
+import type { Item } from "../items/items.ts";
+import { hasSystemd } from "../items/services.ts";
+import { checkBus, checkCaddy, checkHooks, checkPorts, forgesOf } from "./check-services.ts";
+import { fileFor } from "./hooks-file.ts";
+import { completePath, type Facts, type Finding, missingPrograms, places, type Plan, readFacts } from "./machine.ts";
+import { planBus } from "./plan-bus.ts";
+import { planRepo } from "./plan-repo.ts";
+import { appItems, planServer } from "./plan-server.ts";
+import { planSlave } from "./plan-slave.ts";
+import { commandsFolder } from "./scripts.ts";
 
 /** `setup check`. */
 
 export interface CheckOptions {
   root: string;
-  /** A URL whose answer proves that the forge can be reached, and tells the time. */
-  forge: string;
+  /** A URL whose answer proves that the forge can be reached, and tells the time. Default: the forges of the repos. */
+  forge: string | undefined;
   signal: AbortSignal;
 }
 
 /** What is missing or wrong on a machine that setup has prepared. Changes nothing. */
 export async function checkMachine({ root, forge, signal }: CheckOptions): Promise<Finding[]> {
   completePath();
-  const facts = await readFacts(root, undefined, root === "/");
-  const findings = [...(await checkModes(facts)), ...(await checkDisk(root))];
+  const facts = await readFacts(root);
+  const findings = [...(await checkMade(facts)), ...(await checkDisk(root))];
   if (root !== "/") return findings;
+  const forges = forge === undefined ? await forgesOf(facts) : [forge];
   findings.push(
-    ...(await checkPrograms()),
-    ...(await checkForge(forge, signal)),
-    ...(await checkLeftovers()),
-    ...(await checkUnits(facts)),
+    await checkNode(),
+    ...(await Promise.all(forges.map((url) => checkForge(url, signal)))).flat(),
+    ...(await checkCommands(facts)),
     ...(await checkPorts(facts, signal)),
     ...(await checkCaddy(signal)),
-    ...(await checkSlave()),
     ...(await checkBus(facts)),
     ...(facts.hooks === undefined ? [] : await checkHooks(facts)),
   );
-  // hook-server looks for its own programs too
-  return findings.filter(({ what }, index) => findings.findIndex((other) => other.what === what) === index);
+  return findings;
 }
 
-/** Who may read what. */
-async function checkModes({ root, hooks, repos, accounts }: Facts): Promise<Finding[]> {
+/** What has been set up here: the command that does it again, with its plan. */
+function* madeHere(facts: Facts): Generator<[command: string, plan: () => Pick<Plan, "items" | "needs">]> {
+  const { slave, hookServer, hooks, busUsers, accounts, repos, apps } = facts;
+  // which accounts the repos have is for those to say
+  if (hookServer || hooks !== undefined)
+    yield ["setup server", () => planServer({ ...facts, repos: [], hooksProblem: undefined })];
+  if (slave !== undefined)
+    yield ["setup slave", () => planSlave(facts, { base: undefined, user: slave, secretFile: undefined })];
+  if (busUsers !== undefined) yield ["setup bus", () => planBus(facts, { address: undefined, listen: "0.0.0.0:4222" })];
+  for (const { app, user } of apps) yield [`setup app ${app}`, () => appItems(facts, { app, user })];
+  const none = { url: undefined, user: undefined, branch: undefined, refs: [], afterwards: [] };
+  const entries = repos.filter(({ repo, file }) => file === fileFor(repo));
+  const byTimer = [...accounts.values()].flatMap(({ comment }) => repoOf(comment) ?? []);
+  for (const repo of new Set([...entries.map((each) => each.repo), ...byTimer])) {
+    const entry = entries.find((each) => each.repo === repo);
+    const user = [...accounts.values()].find(({ comment }) => repoOf(comment) === repo)?.name;
+    yield [
+      `setup repo ${repo}`,
+      () => {
+        const plan = planRepo({ ...facts, hooks: "" }, { ...none, repo, user: entry?.user ?? user, timer: !entry });
+        // a person may have named another file as its secret, and what is in the home is as good as git finds it
+        const isIts = ({ path, live }: Item) =>
+          live === undefined && (path !== plan.secretFile || entry?.secretFiles.includes(path));
+        return { items: plan.items.filter(isIts) };
+      },
+    ];
+  }
+}
+
+/** Whose account it is, by its comment. */
+const repoOf = (comment: string) => /^Boatyard ([^ /]+\/[^ ]+)$/.exec(comment)?.[1];
+
+/** What setup has made, looked at again: what it would do now is what is wrong. */
+async function checkMade(facts: Facts): Promise<Finding[]> {
+  const { root } = facts;
+  if (root === "/" && !isRoot()) return [{ what: "what setup has made is there", fix: "run setup check as root" }];
+  const runs = await hasSystemd();
   const findings: Finding[] = [];
-  const isThere = (...path: string[]) => exists(join(root, ...path));
-  const wants = async (path: string, forbidden: number, mode: string, what: string) => {
-    // where a link leads is said, so that nobody who types the command follows it unseen
-    const place = root === "/" ? await realpath(path).catch(() => path) : path;
-    const found = await lstat(join(root, place)).catch(() => undefined);
-    if (!found) return;
-    const now = found.mode & 0o7777;
-    const fix = `it has mode ${now.toString(8)}; chmod ${mode} ${place}`;
-    findings.push({ what: `${path}: ${what}`, fix: now & forbidden ? fix : undefined });
-  };
-  /** The same of what is in a home, whose user could have put a link there: root is told nothing that follows it. */
-  const wantsInHome = async (path: string, user: string, mode: number, what: string) => {
-    const found = await lstat(join(root, path)).catch(() => undefined);
-    if (!found) return;
-    const now = found.mode & 0o7777;
-    const fix = found.isSymbolicLink()
-      ? `it is a link; runuser -u ${user} -- rm ${path}, and run setup repo again`
-      : now & 0o077
-        ? `it has mode ${now.toString(8)}; runuser -u ${user} -- chmod ${mode.toString(8)} ${path}`
-        : undefined;
-    findings.push({ what: `${path}: ${what}`, fix });
-  };
-  // what is wrong with a file that cannot be read, hook-server says
-  const { secretFiles } = await readHooks(hooks ?? "{}").catch(() => ({ secretFiles: [] }));
-  for (const path of new Set([
-    ...secretFiles,
-    places.slaveSecret,
-    places.listSecret,
-    places.masterKey,
-    places.busKey,
-    "/etc/boatyard/bus.seed",
-    "/etc/server-update/bus.seed",
-  ]))
-    await wants(path, 0o077, "600", "only its owner can read it");
-  for (const path of [places.config, places.scripts, places.fleet, places.state])
-    await wants(path, 0o022, "go-w", "only root can write there");
-  for (const { repo, user } of repos) {
-    if (user === undefined) continue;
-    const fix = accounts.has(user) ? undefined : `setup repo ${repo}`;
-    findings.push({ what: `${repo}: there is an account ${user}`, fix });
+  for (const [command, plan] of madeHere(facts)) {
+    const before = findings.length;
+    try {
+      const { items, needs = [] } = plan();
+      const missing = root === "/" ? await missingPrograms(needs) : undefined;
+      if (missing !== undefined) findings.push({ what: `${command}: its programs`, fix: missing });
+      for (const item of items) {
+        if (root === "/" ? item.systemd && !runs : item.live !== undefined) continue;
+        const state = await item.look(root);
+        const words = { make: "is missing", replace: "differs", fix: "has another owner or mode", remove: "" };
+        if (state !== "ready") findings.push({ what: item.what, fix: `${words[state]}; run: ${command}` });
+      }
+    } catch (error) {
+      findings.push({ what: command, fix: messageOf(error) });
+    }
+    if (findings.length === before) findings.push({ what: `${command}: all is as it makes it` });
   }
-  for (const { name, comment, home } of accounts.values()) {
-    if (!/^Boatyard [^ /]+\/[^ ]+$/.test(comment)) continue;
-    await wants(home, 0o077, "700", "closed to others");
-    await wantsInHome(join(home, ".ssh"), name, 0o700, "closed to others");
-    await wantsInHome(join(home, ".ssh/id_ed25519"), name, 0o600, "only its owner can read it");
-  }
-  for (const [config, unit, command] of [
-    [places.hooks, "hook-server.service", "setup server"],
-    [places.slave, "slave-server.service", "setup slave"],
-    [places.bus, "boatyard-bus.service", "setup bus"],
-  ] as const)
-    if (!(await isThere(config)) && (await isThere(places.units, unit)))
-      findings.push({ what: `${config} is there`, fix: `run: ${command}` });
+  if (root === "/" && !runs && findings.length > 0)
+    findings.push({ what: "systemd runs", fix: "start the scripts otherwise: templates/crontab, or by hand" });
   return findings;
 }
 
@@ -118,28 +121,30 @@ async function checkDisk(root: string): Promise<Finding[]> {
   return findings;
 }
 
-async function checkPrograms(): Promise<Finding[]> {
-  const findings: Finding[] = [];
-  for (const [name, fix] of [
-    ["git", "apt install git"],
-    ["flock", "apt install util-linux"],
-    ["setpriv", "apt install util-linux"],
-    ["ssh", "apt install openssh-client"],
-  ] as const)
-    findings.push({
-      what: `${name} is installed`,
-      fix: (await findOnPath(name)) ? undefined : fix,
-    });
+/** What hides a package's commands: links and files that lie before them on PATH. */
+async function checkCommands({ scripts }: Facts): Promise<Finding[]> {
+  if (!scripts.isPackage) return [];
+  const names = (await readdir(scripts.folder)).flatMap((name) => /^(.+)\.mjs$/.exec(name)?.[1] ?? []);
+  const paths = names.map((name) => join(commandsFolder, name));
+  const hiding = (await Promise.all(paths.map(isOther))).flatMap((is, at) => (is ? [paths[at] ?? ""] : []));
+  async function isOther(path: string): Promise<boolean> {
+    const real = await realpath(path).catch(() => undefined);
+    return real !== undefined && dirname(real) !== scripts.folder;
+  }
+  if (hiding.length === 0) return [];
+  return [{ what: "nothing hides the package's commands", fix: `remove what is older: rm ${hiding.join(" ")}` }];
+}
+
+async function checkNode(): Promise<Finding> {
   const PATH = "/usr/local/bin:/usr/bin:/bin";
   const node = await $({ env: { PATH }, nothrow: true })`/usr/bin/env node --version`;
   const version = node.stdout.trim();
   const [major = 0, minor = 0] = version.replace(/^v/, "").split(".").map(Number);
   const isNew = major > 20 || (major === 20 && minor >= 15);
-  findings.push({
+  return {
     what: `Node on ${PATH} is 20.15 or later: ${version || "none"}`,
     fix: isNew ? undefined : "install Node 20.15 or later where services and all users find it",
-  });
-  return findings;
+  };
 }
 
 /** The forge's answer carries its time: signatures with a time in them, and TLS, want ours near it. */

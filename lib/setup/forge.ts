@@ -2,7 +2,7 @@ import { pathToFileURL } from "node:url";
 import { cleanLine } from "../core/clean.ts";
 import { UsageError } from "../core/errors.ts";
 import { ownerHint } from "../git/git.ts";
-import type { Note } from "./step.ts";
+import type { Note } from "./machine.ts";
 
 /** What setup knows about forges: where a clone comes from, their ssh keys, what to paste where. Pure. */
 
@@ -140,7 +140,7 @@ export function guessForge(host: string | undefined): Forge {
   return host === "github.com" || host === undefined ? "github" : "gitea";
 }
 
-/** What a person pastes into the forge. `secret` only when it is fresh: it is shown once. */
+/** What a person pastes into the forge. `secret` when it is to be seen: a fresh one. */
 export function webhookNote(
   forge: Forge,
   site: string,
@@ -154,7 +154,7 @@ export function webhookNote(
     lines: [
       `${url}    ${address.replace(/\/$/, "")}/hook`,
       ...(type === "" ? [] : [type]),
-      `${secretField}    ${secret ?? `(as before, in ${secretFile})`}`,
+      `${secretField}    ${secret ?? `(as before, in ${secretFile}; setup repo --show-secret shows it)`}`,
       `Events    ${events}`,
     ],
   };

@@ -1,14 +1,17 @@
 import { readFile } from "node:fs/promises";
+import { join } from "node:path";
 import { checkBusUrl, nameOnBus } from "../bus/address.ts";
 import { isNkey, keyOfSeed, newSeed, nkeyOf } from "../bus/nkey.ts";
 import { type BusUser, formatUser, formatUsers, parseUsers } from "../bus/users.ts";
-import { UsageError } from "../core/errors.ts";
+import { cleanLine } from "../core/clean.ts";
+import { Failure, UsageError } from "../core/errors.ts";
 import { didYouMean } from "../core/names.ts";
-import { data, edit, file, folder } from "./file-steps.ts";
-import { busSeed, certificate, privateKey, secret } from "./key-steps.ts";
-import { scriptSteps } from "./scripts.ts";
-import { busReloaded, disable, renewed, type Service, started, unit } from "./service-steps.ts";
-import { commandLine, type Facts, inRoot, type Note, places, type Plan, type Step } from "./step.ts";
+import { $ } from "../exec/exec.ts";
+import { data, file, folder, inRoot, type Item } from "../items/items.ts";
+import { isOlder, off, running, systemd, unitState } from "../items/services.ts";
+import { busSeed, certificate, privateKey, secret } from "./keys.ts";
+import { configFolder, type Facts, filesIn, type Note, places, type Plan } from "./machine.ts";
+import { commands, unitOf } from "./scripts.ts";
 import { template } from "../files/templates.ts";
 
 /** `setup bus`: the machine that runs nats-server, who may use it, and what a slave or a master needs to do so. */
@@ -34,28 +37,29 @@ export function planBus(facts: Facts, options: BusOptions): Plan {
   const flags = given ? `--bus ${url}` : `--bus ${url} --ca bus.crt`;
   return {
     needs: ["nats-server"],
-    steps: [
-      ...scriptSteps(facts, ["setup"]),
-      folder({ path: places.config, why: "configuration and secrets" }),
+    items: [
+      ...commands(facts, []),
+      configFolder(),
       folder({
         ...{ path: places.busState, mode: 0o700, owner: "nats", holds: "data" },
         why: "orders and reports",
       }),
       ...(given
-        ? [file({ ...cert, text: given.text }), secret({ ...key, from: given.keyFile })]
-        : [privateKey({ ...key, type: "P-256" }), certificate({ ...cert, key: key.path, address })]),
-      file({
-        ...{ path: places.busUsers, text: noUsers(), once: true },
-        why: "who may use the bus, and for what",
-      }),
+        ? [data(file({ ...cert, text: given.text })), secret({ ...key, from: given.keyFile })]
+        : [
+            privateKey({ ...key, type: "P-256" }),
+            certificate({ ...cert, key: key.path, address: options.address, hostname: facts.hostname }),
+          ]),
+      folder({ path: places.busUsersFolder, holds: "data", why: "who may use the bus, a file each" }),
+      data(busUsers()),
       file({
         ...{ path: places.bus, text: conf, once: true },
         why: "address, TLS, limits; yours from now on",
       }),
-      ...unit(facts, "boatyard-bus.service", runs),
+      ...unitOf(facts, service, "runs nats-server, with no powers"),
       // Debian's own starts with the package, at the same port and for everybody on this machine
-      { ...disable(["nats-server.service"]), undo: undefined },
-      ...started(bus),
+      off(["nats-server.service"], "the bus has its port"),
+      running([service], "on now, and at every boot"),
       busReloaded(),
     ],
     notes: [
@@ -68,14 +72,7 @@ export function planBus(facts: Facts, options: BusOptions): Plan {
 }
 
 const copyIt = `Copy ${places.busCertificate} to the master and the slaves, as`;
-const runs = "runs nats-server, with no powers";
-const bus: Service = { units: ["boatyard-bus.service"] };
-
-/** What an upgrade replaces on the machine of a bus. */
-export function renewedBus(facts: Facts): Step[] {
-  const [reload] = renewed(bus);
-  return [...scriptSteps(facts, ["setup"]), ...unit(facts, "boatyard-bus.service", runs), reload];
-}
+const service = "boatyard-bus.service";
 
 /** Let somebody use the bus, or change what it may. @throws {UsageError} */
 export function planBusUser(facts: Facts, user: BusUser): Plan {
@@ -93,8 +90,9 @@ export function planBusUser(facts: Facts, user: BusUser): Plan {
     );
   const other = known.find((each) => each.nkey === nkey && nameOnBus(each.name) !== nameOnBus(name));
   if (other) throw new UsageError(`--nkey: ${other.name} has that key; each needs its own`);
-  const why = "it may use the bus, for its own";
-  return { steps: changed(`${role} ${name}`, why, (text) => withUser(text, user)), notes: [] };
+  const path = userFile(name);
+  const entry = file({ path, text: formatUser(user), why: "it may use the bus, for its own" });
+  return { items: [entry, busUsers(), busReloaded()], notes: [] };
 }
 
 /** Do not let it in any more. @throws {UsageError} when there is none of that name */
@@ -102,55 +100,69 @@ export function planBusUserRemoved(facts: Facts, name: string): Plan {
   const names = usersOf(facts).map((each) => each.name);
   if (!names.some((each) => each.toLowerCase() === name.toLowerCase()))
     throw new UsageError(`the bus knows no ${name}${didYouMean(name, names)}`);
-  const why = "it may not use the bus any more";
+  const { back, ...entry } = file({ path: userFile(name), text: "", why: "it may not use the bus any more" });
+  const gone: Item = {
+    ...{ ...entry, what: `without ${entry.what}` },
+    look: async (root) => ((await back?.isThere(root)) ? "replace" : "ready"),
+    make: async (root) => void (await back?.remove(root)),
+  };
   return {
-    steps: changed(`without ${name}:`, why, (text) => withoutUser(text, name)),
+    items: [gone, busUsers(), busReloaded()],
     notes: [{ title: "On the master", lines: [`take bus://${name} off ${places.list}`] }],
   };
 }
 
-/** A list of users with one that nobody can be: a bus with an empty list lets everybody in. */
-function noUsers(): string {
+/** Names are one whatever their case. */
+const userFile = (name: string) => join(places.busUsersFolder, `${name.toLowerCase()}.conf`);
+
+/** nats-server includes no folder: the list of all users is made whole of their files. */
+function busUsers(): Item {
+  const text = async (now: string | undefined, root: string) => {
+    const files = await filesIn(root, places.busUsersFolder, ".conf");
+    const users = parseUsers(files.map((each) => each.text).join(""));
+    const none = /^.*# nobody: .*\n/m.exec(now ?? "")?.[0] ?? nobody();
+    const head = "# Made by setup bus of the files in nats-users.d: setup bus add and setup bus remove change those.\n";
+    return head + formatUsers(users, none);
+  };
+  return file({ path: places.busUsers, why: "who may use the bus, and for what", text });
+}
+
+/** A user that nobody can be: a bus with an empty list lets everybody in. */
+function nobody(): string {
   const key = keyOfSeed(newSeed());
-  const nkey = key ? nkeyOf(key) : "";
   const none = '{ deny: [">"] }';
   const why = "nobody: with no users at all, everybody could";
-  const nobody = `  { nkey: ${nkey}, permissions: { publish: ${none}, subscribe: ${none} } } # ${why}\n`;
-  const head = "# Who may use the bus; setup bus add and setup bus remove change it, a line for each.\n";
-  return head + formatUsers([], nobody);
+  return `  { nkey: ${key ? nkeyOf(key) : ""}, permissions: { publish: ${none}, subscribe: ${none} } } # ${why}\n`;
 }
 
-/** The end of the list of one role, before which a new user's line goes. */
-function endOf(role: BusUser["role"]): RegExp {
-  return new RegExp(`(?<=^${role}s: *\\[\\s*\\n(?:(?! *\\])[^\\n]*\\n)*)(?= *\\])`, "m");
+/** A bus that has read its files as they are now; its connections stay, but those of users who are gone. */
+function busReloaded(): Item {
+  const files = [places.bus, places.busUsers, places.busCertificate, places.busKey];
+  return {
+    what: `systemd: reload ${service}`,
+    ...{ why: "it reads its users and its certificate anew", systemd: true, live: [`systemctl reload ${service}`] },
+    async look() {
+      if ((await unitState(service)).active !== "active") return "ready";
+      return (await isOlder(service, "StateChangeTimestamp", files)) ? "make" : "ready";
+    },
+    async make() {
+      const problem = await busProblem();
+      if (problem !== undefined)
+        throw new Failure(`nats-server does not accept ${places.bus}: ${problem}; correct it, and run this again`);
+      await systemd(["reload"], [service]);
+    },
+  };
 }
 
-/** The list with a user, instead of one of that name. Pure. */
-function withUser(text: string, user: BusUser): string {
-  if (text.includes(`\n${formatUser(user)}`)) return text;
-  return withoutUser(text, user.name).replace(endOf(user.role), () => formatUser(user));
+/** What nats-server finds wrong with the bus's files; undefined: nothing. */
+export async function busProblem(): Promise<string | undefined> {
+  const { ok, stderr } = await $({ nothrow: true })`nats-server -t -c ${places.bus}`;
+  return ok ? undefined : cleanLine(stderr.trim().split("\n").at(-1) ?? "");
 }
 
-/** The list without a user. Pure. */
-function withoutUser(text: string, name: string): string {
-  return text.replace(/^.*\n/gm, (line) =>
-    parseUsers(line).some((user) => user.name.toLowerCase() === name.toLowerCase()) ? "" : line,
-  );
-}
-
-/** A change of who may use the bus. */
-function changed(what: string, why: string, change: (text: string) => string): Step[] {
-  return [edit({ path: places.busUsers, what, why, change }), busReloaded()];
-}
-
-function usersOf({ busUsers }: Facts): BusUser[] {
-  if (busUsers === undefined) throw new UsageError(`no bus is set up here (${places.busUsers}); run: setup bus`);
-  const bad = (["master", "slave"] as const).find((role) => !endOf(role).test(busUsers));
-  if (bad)
-    throw new UsageError(
-      `${places.busUsers} has no lines "${bad}s: [" and then "]", where users are added; write it so`,
-    );
-  return parseUsers(busUsers);
+function usersOf({ busUsers: users }: Facts): BusUser[] {
+  if (users === undefined) throw new UsageError(`no bus is set up here (${places.busUsers}); run: setup bus`);
+  return parseUsers(users.lines);
 }
 
 /** How a slave or a master is to reach a bus. */
@@ -160,21 +172,19 @@ export interface BusClient {
   ca: string | undefined;
 }
 
-/** A key of its own for the bus, the bus's authority, and `bus:` in slave.yml. @throws {UsageError} */
-export function slaveOnBus(client: BusClient, user: string): Step[] {
-  const text = `\n# It connects out, to a bus.\nbus: { ${settingsOf(client, "/etc/boatyard/bus")} }\n`;
+/** A key of its own for the bus, the bus's authority, and `bus:` in slave.d. @throws {UsageError} */
+export function slaveOnBus(client: BusClient, user: string, isOurs: boolean): Item[] {
+  const words = "# Made by setup slave: it connects out, to a bus.";
+  const text = `${words}\nbus: { ${settingsOf(client, "/etc/boatyard/bus")} }\n`;
+  const path = join(places.slaveFolder, "bus.yml");
   return [
     ...clientFiles(client, "/etc/boatyard/bus", user),
-    edit({
-      ...{ path: places.slave, what: "bus:" },
-      change: (now) => (/^bus:/m.test(now) ? now : now + text),
-      why: "where it takes its orders from",
-    }),
+    ...(isOurs ? [data(file({ path, text, why: "where it takes its orders from" }))] : []),
   ];
 }
 
 /** The same for a master, with its bus.yml. @throws {UsageError} */
-export function masterOnBus(client: BusClient): Step[] {
+export function masterOnBus(client: BusClient): Item[] {
   const settings = settingsOf(client, "/etc/server-update/bus").replaceAll(/, (?=\w+_file)/g, "\n");
   const words = "# Made by setup server: where server-update finds the slaves that its list names bus://NAME.";
   const text = `${words}\n${settings}\n`;
@@ -192,7 +202,7 @@ function settingsOf({ url, ca }: BusClient, path: string): string {
   return `url: ${JSON.stringify(url)}, seed_file: ${path}.seed${ca === undefined ? "" : `, ca_file: ${path}-ca.pem`}`;
 }
 
-function clientFiles({ ca }: BusClient, path: string, owner: string): Step[] {
+function clientFiles({ ca }: BusClient, path: string, owner: string): Item[] {
   const why = "who vouches for the bus";
   return [
     busSeed({ path: `${path}.seed`, owner, why: "the bus knows it by this; for nothing else" }),
@@ -206,6 +216,6 @@ export async function busNotes(root: string, seed: string, words: readonly strin
   const key = keyOfSeed(text.trim());
   if (!key) return [];
   const [name = "", ...more] = words;
-  const line = commandLine("setup", "bus", "add", name, "--nkey", nkeyOf(key), ...more);
+  const line = ["setup bus add", name, "--nkey", nkeyOf(key), ...more].join(" ");
   return [{ title: "On the machine of the bus", lines: [line] }];
 }

@@ -3,24 +3,28 @@ import { join } from "node:path";
 import { cleanLine } from "../core/clean.ts";
 import { UsageError } from "../core/errors.ts";
 import { isRepoName, isSafeRef } from "../core/names.ts";
-import { account, chooseAccount, commentFor, unixName } from "./accounts.ts";
-import { edit, folder, readOwn } from "./file-steps.ts";
+import { $ } from "../exec/exec.ts";
 import {
-  deployKeyPage,
-  type Forge,
-  guessForge,
-  hostName,
-  knownHost,
-  readRemote,
-  type Remote,
-  webhookNote,
-  withLines,
-} from "./forge.ts";
-import { addRepo, hasRepo, namesBranch, removeRepo } from "./hooks-file.ts";
-import { clone, hostKey, key, secret } from "./key-steps.ts";
-import { hookServerStarted, withoutAccount } from "./plan-server.ts";
-import { enable } from "./service-steps.ts";
-import { type Facts, inRoot, type Note, places, type Plan, type Step } from "./step.ts";
+  account,
+  command,
+  commentFor,
+  data,
+  file,
+  folder,
+  inHomeOf,
+  inRoot,
+  type Item,
+  kept,
+  unit,
+} from "../items/items.ts";
+import { running } from "../items/services.ts";
+import { chooseAccount, unixName } from "./accounts.ts";
+import { deployKeyPage, type Forge, guessForge, readRemote, type Remote, webhookNote } from "./forge.ts";
+import { entryText, fileFor, namesBranch } from "./hooks-file.ts";
+import { clone, hostKey, readInHome, secret, sshKey } from "./keys.ts";
+import { type Facts, type Note, places, type Plan } from "./machine.ts";
+import { hookServerRuns, withoutAccount } from "./plan-server.ts";
+import { scriptFile } from "./scripts.ts";
 
 export interface RepoOptions {
   repo: string;
@@ -31,10 +35,14 @@ export interface RepoOptions {
   afterwards: readonly string[];
   /** Build by a timer: no webhook, no secret. */
   timer: boolean;
+  /** When hook-server runs it without a push, too: a time as systemd.time(7) has them. */
+  schedule?: string | undefined;
   /** Where the forge reaches this server. */
   address?: string | undefined;
   /** Whose words to use; default: by the URL. */
   forge?: string | undefined;
+  /** Also a secret that is not fresh is shown. */
+  "show-secret"?: boolean;
 }
 
 /** What `setup repo` knows at the end, for its notes. */
@@ -45,7 +53,7 @@ export interface RepoPlan extends Plan {
   remote: Remote;
 }
 
-/** `setup repo OWNER/NAME`: an account, a key, a secret, an entry in hooks.yml, a checkout. */
+/** `setup repo OWNER/NAME`: an account, a key, a secret, a checkout, a file in hooks.d. */
 export function planRepo(facts: Facts, options: RepoOptions): RepoPlan {
   const { repo, refs, afterwards, branch } = options;
   if (!isRepoName(repo))
@@ -59,7 +67,7 @@ export function planRepo(facts: Facts, options: RepoOptions): RepoPlan {
   const entry = facts.repos.find((each) => each.repo === repo);
   if (options.user !== undefined && (entry?.user ?? options.user) !== options.user)
     throw new UsageError(
-      `--user: ${repo} is built by ${entry?.user}, as ${places.hooks} says; leave --user out, or first: ` +
+      `--user: ${repo} is built by ${entry?.user}, as ${entry?.file} says; leave --user out, or first: ` +
         `setup remove repo ${repo}`,
     );
   const user = chooseAccount({ what: repo, derived, given: options.user ?? entry?.user }, facts.accounts);
@@ -71,89 +79,119 @@ export function planRepo(facts: Facts, options: RepoOptions): RepoPlan {
     throw new UsageError(`${dir} is the checkout of ${other.repo}; name another account for ${repo} with --user`);
   const keyFile = join(home, ".ssh/id_ed25519");
   const secretFile = join(places.config, `${user}.secret`);
-  const ownUser = `${repo} is built by a user of its own, who cannot harm other repos`;
-  const comment = `${user}@${facts.hostname} ${repo}`;
   // a person's own account and home, named on purpose, are not ours to remove
   const there = facts.accounts.get(user);
   const isOurs = there === undefined || there.comment === commentFor(repo);
-  const holds = isOurs ? "data" : "others";
-  const steps: Step[] = [
-    account({ name: user, home, system: false, purpose: repo, why: ownUser }),
-    folder({
-      ...{ path: home, mode: 0o700, owner: user, asOwner: !isOurs, holds },
-      why: "closed to other repos",
-    }),
-    folder({ path: join(home, ".ssh"), mode: 0o700, owner: user, asOwner: true, why: "its keys" }),
-    key({ path: keyFile, owner: user, comment, why: "its deploy key" }),
-    ...hostKeySteps(remote, join(home, ".ssh/known_hosts"), user),
+  const { url, timer } = options;
+  const flags = Object.entries({ url, user: options.user, branch }).flatMap(([name, value]) =>
+    value === undefined ? [] : [`--${name}`, value],
+  );
+  const live = [["setup repo", repo, ...flags, ...(timer ? ["--timer"] : [])].join(" ")];
+  const ofUser = { user, live };
+  const items: Item[] = [
+    ...(isOurs
+      ? [
+          account({
+            ...{ name: user, home, purpose: repo, shell: "/bin/bash" },
+            why: `${repo} is built by a user of its own, who cannot harm other repos`,
+          }),
+          folder({ path: home, mode: 0o700, owner: user, holds: "data", why: "closed to other repos" }),
+        ]
+      : [closedHome(home, user, live)]),
+    sshKey({ ...ofUser, path: keyFile, comment: `${user}@${facts.hostname} ${repo}`, why: "its deploy key" }),
+    ...hostKey(remote, { ...ofUser, path: join(home, ".ssh/known_hosts"), why: "so that ssh need not ask" }),
   ];
-  const why = "the checkout that is built";
-  const cloned = clone({ path: dir, owner: user, url: remote.url, branch, why });
   const checkout = [
     // one elsewhere is where a person wants it, and may hold more
-    dir === ownDir ? cloned : withoutUndo(cloned),
-    enable([`logs-rotate@${user}.timer`], "its log stays small, and old parts go"),
+    clone({
+      ...{ ...ofUser, path: dir, url: remote.url, branch, isOurs: dir === ownDir },
+      why: "the checkout that is built",
+    }),
+    running([`logs-rotate@${user}.timer`], "its log stays small, and old parts go"),
   ];
+  const known = { user, secretFile, keyFile, remote, notes: [] };
   if (options.timer)
     return {
-      steps: [...steps, ...checkout, enable([`build@${user}.timer`], "looks for new commits")],
-      notes: [],
-      ...{ user, secretFile, keyFile, remote },
+      items: [...items, ...checkout, running([`build@${user}.timer`], "looks for new commits")],
+      ...known,
     };
   if (facts.hooks === undefined) throw new UsageError(`there is no ${places.hooks}; run setup server first`);
   if (facts.hooksProblem !== undefined) throw new UsageError(facts.hooksProblem);
   // what the checkout is on is what is built, whatever the forge's default branch is
   const built = refs.length > 0 || branch === undefined ? refs : [branch];
-  const added = { repo, user, dir, secretFile, refs: built, afterwards };
-  addRepo(facts.hooks, added); // a file that cannot be added to is said now, before anything is touched
-  const isThere = hasRepo(facts.hooks, repo);
-  steps.push(
-    secret({ path: secretFile, why: "the forge signs its deliveries with it" }),
-    ...checkout,
-    // after the clone, since hook-server reads it at once: the first push finds a whole checkout on its branch
-    edit({
-      ...{ path: places.hooks, why: "hook-server reads it at once" },
-      change: (text) => addRepo(text, added),
-      what: isThere ? `entry of ${repo}` : `an entry for ${repo}`,
-      back: { change: (text) => removeRepo(text, repo), what: `entry of ${repo}` },
-    }),
-  );
+  const text = entryText({ repo, user, dir, secretFile, refs: built, afterwards });
+  const path = fileFor(repo);
   // after a restore the last repo to get its account starts the server
   const rest = withoutAccount(facts).filter((name) => name !== repo);
   const starts = facts.hookServer && facts.root === "/" && rest.length === 0;
   return {
-    steps: [...steps, ...(starts ? hookServerStarted().map(withoutUndo) : [])],
-    notes: [],
-    warnings: entryWarnings(facts, options, isThere),
-    ...{ user, secretFile, keyFile, remote },
+    items: [
+      ...items,
+      secret({ path: secretFile, why: "the forge signs its deliveries with it" }),
+      ...checkout,
+      // after the clone, since hook-server reads it at once: the first push finds a whole checkout on its branch
+      ...(entry === undefined || entry.file === path
+        ? [data(file({ path, text, once: true, why: "hook-server reads it at once; yours from now on" }), false)]
+        : []),
+      ...(options.schedule === undefined ? [] : scheduled(facts, repo, options.schedule)),
+      // the server stays when a repo goes
+      ...(starts ? [kept(hookServerRuns(facts))] : []),
+    ],
+    warnings: entry ? entryWarnings(entry, options) : [],
+    ...known,
   };
 }
 
-/** The server stays when a repo goes. */
-function withoutUndo(step: Step): Step {
-  return { ...step, undo: undefined };
+/** A timer on which hook-server runs a repo, whether something was pushed or not. */
+export function scheduled(facts: Facts, repo: string, when: string): Item[] {
+  const name = `hook-run-${repo.replace("/", ":")}`;
+  const about = `[Unit]\nDescription=Boatyard: run ${repo}, by the clock\n\n`;
+  const command = `${scriptFile(facts, "hook-server")} run ${repo} --quiet`;
+  const timer = `[Timer]\nOnCalendar=${when}\nPersistent=true\n\n[Install]\nWantedBy=timers.target\n`;
+  return [
+    unit(`${name}.service`, `${about}[Service]\nType=oneshot\nExecStart=${command}\n`, "asks hook-server for a run"),
+    unit(`${name}.timer`, about + timer, `… at ${when}`),
+    running([`${name}.timer`], "on now, and at every boot"),
+  ];
+}
+
+/** @throws {UsageError} for what systemd does not take for a time */
+export async function checkTime(when: string): Promise<void> {
+  const { ok, stderr } = await $({ nothrow: true })`systemd-analyze calendar -- ${when}`;
+  if (ok && !/[\n%]/.test(when)) return;
+  throw new UsageError(
+    `--schedule: ${cleanLine(stderr.trim() || when)}; write a time as in systemd.time(7): 'Mon 03:00'`,
+  );
+}
+
+/** A person's own home keeps its owner and group. */
+function closedHome(home: string, user: string, live: readonly string[]): Item {
+  return command({
+    ...{ what: `folder ${home} 0700 of ${user}`, why: "closed to other repos", user, live },
+    test: (sh) => sh`test "$(stat -c %a -- ${home})" = 700`,
+    make: async () => void (await (await inHomeOf(user))`chmod 700 -- ${home}`),
+  });
 }
 
 /** An entry that is there is a person's, and stays: what the command line asks for beyond it is said. */
-function entryWarnings({ repos }: Facts, { repo, branch, refs, afterwards }: RepoOptions, isThere: boolean): string[] {
-  if (!isThere) return [];
-  const entry = repos.find((each) => each.repo === repo);
+function entryWarnings(
+  { file: path, refs: named }: Facts["repos"][number],
+  { repo, branch, refs, afterwards }: RepoOptions,
+): string[] {
   const warnings: string[] = [];
   const flags = [...(refs.length > 0 ? ["--refs"] : []), ...(afterwards.length > 0 ? ["--then"] : [])];
   if (flags.length > 0)
     warnings.push(
-      `${repo} is in ${places.hooks} already and stays as it is; ` +
+      `${repo} is in ${path} already and stays as it is; ` +
         `${flags.join(" and ")} count for a new entry only: edit the file`,
     );
-  if (branch !== undefined && !entry?.refs?.some((ref) => namesBranch(ref, branch)))
-    warnings.push(
-      `the entry of ${repo} in ${places.hooks} does not say that ${branch} is built; add to it: refs: [${branch}]`,
-    );
+  if (branch !== undefined && !named?.some((ref) => namesBranch(ref, branch)))
+    warnings.push(`the entry of ${repo} in ${path} does not say that ${branch} is built; add to it: refs: [${branch}]`);
   return warnings;
 }
 
 /** hook-server would refuse a wrong word only later, and the whole file with it. */
-function checkWords({ url, branch, refs, address, afterwards, timer }: RepoOptions): void {
+function checkWords({ url, branch, refs, address, afterwards, timer, ...options }: RepoOptions): void {
   if (/^[a-z]+:\/\/[^/]*\/?$/.test(url ?? ""))
     throw new UsageError(
       `--url: "${url}" names a host only; write the repository's path, too: ${url?.replace(/\/$/, "")}/OWNER/NAME.git`,
@@ -162,6 +200,11 @@ function checkWords({ url, branch, refs, address, afterwards, timer }: RepoOptio
     throw new UsageError(
       "--timer builds the checkout's branch, without hooks.yml; " +
         `leave ${refs.length > 0 ? "--refs" : "--then"} out, or --timer`,
+    );
+  if (timer && (options.schedule !== undefined || options["show-secret"]))
+    throw new UsageError(
+      "--timer needs neither hook-server nor a secret; " +
+        `leave --${options["show-secret"] ? "show-secret" : "schedule"} out`,
     );
   if (branch !== undefined && !isSafeRef(branch)) throw new UsageError(`--branch: "${branch}" is not a branch name`);
   for (const ref of refs)
@@ -176,25 +219,10 @@ function checkWords({ url, branch, refs, address, afterwards, timer }: RepoOptio
     throw new UsageError(`--address: "${address}" is not a URL; write https://hooks.example.com`);
 }
 
-function hostKeySteps(remote: Remote, path: string, owner: string): Step[] {
-  if (remote.host === undefined) return [];
-  const line = remote.sshPort === undefined || remote.sshPort === 22 ? knownHost(remote.host) : undefined;
-  if (line !== undefined) {
-    const change = (text: string) => withLines(text, [line]);
-    const what = `the published ssh key of ${remote.host}`;
-    const why = "so that ssh need not ask";
-    return [edit({ path, mode: 0o600, owner, asOwner: true, change, what, why })];
-  }
-  if (remote.sshPort === undefined) return [];
-  const name = hostName(remote.host, remote.sshPort);
-  const why = `so that ssh need not ask; compare what is printed with what ${name} publishes`;
-  return [hostKey({ path, owner, host: remote.host, port: remote.sshPort, why })];
-}
-
-/** What a person carries from here to the forge: the webhook with its secret, once, and the deploy key. */
+/** What a person carries from here to the forge: the webhook with its secret, and the deploy key. */
 export async function repoNotes(
   { remote, secretFile, keyFile, user }: RepoPlan,
-  { repo, timer, address, forge }: RepoOptions,
+  { repo, timer, address, forge, "show-secret": isShown = false }: RepoOptions,
   { root, hostname }: Facts,
   made: ReadonlySet<string>,
 ): Promise<Note[]> {
@@ -205,13 +233,12 @@ export async function repoNotes(
     notes.push(
       webhookNote(kind, site, repo, {
         address: address ?? `https://${hostname}`,
-        secret: made.has(secretFile) ? (await readFile(await inRoot(root, secretFile), "utf8")).trim() : undefined,
+        secret:
+          isShown || made.has(secretFile) ? (await readFile(await inRoot(root, secretFile), "utf8")).trim() : undefined,
         secretFile,
       }),
     );
-  // its user could have put a link there, to a file that only root can read
-  const own = { owner: user, asOwner: true };
-  const key = root === "/" ? await readOwn(`${keyFile}.pub`, own) : undefined;
+  const key = root === "/" ? await readInHome(user, `${keyFile}.pub`) : undefined;
   if (key !== undefined)
     notes.push({
       title: `The deploy key, if the repo is private: ${deployKeyPage(kind, site, repo)}`,

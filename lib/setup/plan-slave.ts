@@ -1,14 +1,13 @@
 import { join } from "node:path";
 import { UsageError } from "../core/errors.ts";
-import { account, chooseAccount, commentFor } from "./accounts.ts";
-import { edit, file, folder } from "./file-steps.ts";
+import { account, commentFor, data, file, folder, type Item, link } from "../items/items.ts";
+import { running } from "../items/services.ts";
+import { chooseAccount } from "./accounts.ts";
 import { readRemote } from "./forge.ts";
-import { secret } from "./key-steps.ts";
+import { secret } from "./keys.ts";
+import { configFolder, type Facts, places, type Plan } from "./machine.ts";
 import { type BusClient, slaveOnBus } from "./plan-bus.ts";
-import { configFolder } from "./plan-server.ts";
-import { link, scriptSteps, versions } from "./scripts.ts";
-import { renewed, started, unit } from "./service-steps.ts";
-import { type Facts, places, type Plan, type Step } from "./step.ts";
+import { commands, scriptFile, unitOf } from "./scripts.ts";
 import { template } from "../files/templates.ts";
 
 export interface SlaveOptions {
@@ -22,8 +21,8 @@ export interface SlaveOptions {
 }
 
 /**
- * `setup slave`: slave-server and slave-activate, with an account that owns nothing else. A slave.yml there is a
- * person's: a key and a bus are added to it, nothing in it is changed.
+ * `setup slave`: slave-server, with an account that owns nothing else. A slave.yml there is a person's: a key and a bus
+ * get files of their own in slave.d.
  */
 export function planSlave(facts: Facts, options: SlaveOptions): Plan {
   if (facts.slave !== undefined && (options.user ?? facts.slave) !== facts.slave)
@@ -38,10 +37,10 @@ export function planSlave(facts: Facts, options: SlaveOptions): Plan {
   const own = there === undefined || there.comment === commentFor("slave");
   const base = options.base === undefined ? undefined : readRemote(options.base).url;
   const { masterKey, secretFile, bus } = options;
-  const { slaveSettings: settings } = facts;
+  const { slaveSettings: settings, slaveMore: more = "" } = facts;
   if (masterKey !== undefined && !/^ed25519:[A-Za-z0-9_-]{43}$/.test(masterKey))
     throw new UsageError(`--master-key: that is not a public key; it stands in ${places.masterKey}.pub on the master`);
-  if (bus && masterKey === undefined && !/^master_key:/m.test(settings ?? ""))
+  if (bus && masterKey === undefined && !/^master_key:/m.test(`${settings ?? ""}\n${more}`))
     throw new UsageError(
       "--bus needs --master-key: only signed orders are taken from a bus; " +
         `the key stands in ${places.masterKey}.pub on the master`,
@@ -49,19 +48,22 @@ export function planSlave(facts: Facts, options: SlaveOptions): Plan {
   const hasSecret =
     secretFile !== undefined ||
     (settings === undefined ? masterKey === undefined : /^secret_file:.*\bslave\.secret\b/m.test(settings));
-  const units = unitsOf(facts, bus !== undefined || /^bus:/m.test(settings ?? ""));
+  const isOnBus = bus !== undefined || /^bus:/m.test(`${settings ?? ""}\n${more}`);
+  // one that connects out has no socket, unless it had one before
+  const units = [...(facts.slaveSocket || !isOnBus ? ["slave-server.socket"] : []), "slave-server.service"];
+  const activate = scriptFile(facts, "slave-activate");
   return {
-    ...versions(facts.builds),
-    warnings: [...(versions(facts.builds).warnings ?? []), ...settingsWarnings(facts, options)],
-    needs: ["git", "flock"],
-    steps: [
-      ...slaveScripts(facts),
-      account({
-        ...{ name: user, home, system: true, purpose: "slave" },
-        why: "fetches and switches the repos, and owns nothing else",
-      }),
+    ...{ warnings: settingsWarnings(facts, options), needs: ["git", "flock"] },
+    scripts: ["slave-server", "slave-activate"],
+    items: [
+      ...commands(facts, ["slave-server", "slave-activate"]),
+      link({ path: "/bin/slave-activate", to: activate, why: "at this path, for callers without a PATH" }),
       ...(own
         ? [
+            account({
+              ...{ name: user, home, purpose: "slave" },
+              why: "fetches and switches the repos, and owns nothing else",
+            }),
             folder({
               ...{ path: home, owner: user, holds: "data" },
               why: "its repos, which a web server may read",
@@ -82,10 +84,15 @@ export function planSlave(facts: Facts, options: SlaveOptions): Plan {
         text: newSettings(facts.hostname, { base, masterKey, hasSecret }),
         why: "where repos come from, and which; yours from now on",
       }),
-      ...(settings !== undefined && masterKey !== undefined ? [trust(settings, masterKey)] : []),
-      ...(bus ? slaveOnBus(bus, user) : []),
+      folder({ path: places.slaveFolder, holds: "data", why: "what setup adds to it, a file each" }),
+      ...(settings !== undefined && masterKey !== undefined ? trust(settings, masterKey) : []),
+      ...(bus ? slaveOnBus(bus, user, !/^bus:/m.test(settings ?? "")) : []),
       ...slaveUnits(facts, { user, home, units }),
-      ...started({ units, scripts: services, settings: [places.slave] }),
+      running(units, "on, and running the files that are here", [
+        scriptFile(facts, "slave-server"),
+        places.slave,
+        ...["bus.yml", "master.yml"].map((name) => join(places.slaveFolder, name)),
+      ]),
     ],
     notes: [{ title: "On the master", lines: onMaster(facts.hostname, hasSecret, options) }],
   };
@@ -123,19 +130,17 @@ function keyLines(masterKey: string): string {
   return `# The master signs its orders with the key that belongs to this one.\nmaster_key: ${masterKey}`;
 }
 
-/** The master's key in a slave.yml that is there. @throws {UsageError} when it names another */
-function trust(settings: string, masterKey: string): Step {
-  const change = (text: string) => (keysIn(text).includes(masterKey) ? text : `${text}\n${keyLines(masterKey)}\n`);
+/** The master's key beside a slave.yml that is there. @throws {UsageError} when that names another */
+function trust(settings: string, masterKey: string): Item[] {
   const others = keysIn(settings);
-  if (/^master_key:/m.test(settings) && !others.includes(masterKey))
+  if (others.includes(masterKey)) return [];
+  if (/^master_key:/m.test(settings))
     throw new UsageError(
       `${places.slave} has another master_key; to take both, write there: master_key: ` +
         `[${[...others, masterKey].join(", ")}]`,
     );
-  return edit({
-    ...{ path: places.slave, what: "master_key:", change },
-    why: "whose signed orders it takes",
-  });
+  const path = join(places.slaveFolder, "master.yml");
+  return [data(file({ path, text: `${keyLines(masterKey)}\n`, why: "whose signed orders it takes" }))];
 }
 
 /** The keys in a slave.yml, in one line or several; one in a comment is not trusted. */
@@ -169,30 +174,11 @@ function onMaster(hostname: string, hasSecret: boolean, options: SlaveOptions): 
   ];
 }
 
-const services = ["slave-server", "slave-activate"];
-
-/** One that connects out has no socket, unless it had one before. */
-function unitsOf({ slaveSocket }: Facts, onBus: boolean): string[] {
-  return [...(slaveSocket || !onBus ? ["slave-server.socket"] : []), "slave-server.service"];
-}
-
-function slaveScripts(facts: Facts): Step[] {
-  if (facts.packaged) return [];
-  return [
-    ...scriptSteps(facts, [...services, "setup", "logs"]),
-    link({
-      path: "/bin/slave-activate",
-      to: join(places.scripts, "slave-activate.mjs"),
-      why: "also at this path, for callers without a PATH",
-    }),
-  ];
-}
-
 /** Its units, for an account that may have another name and home. */
 function slaveUnits(
   facts: Facts,
   { user, home, units }: { user: string; home: string; units: readonly string[] },
-): Step[] {
+): Item[] {
   const hasSocket = units.includes("slave-server.socket");
   const service = template("slave-server.service")
     .replace(/^Requires=slave-server.socket\n/m, (line) => (hasSocket ? line : ""))
@@ -204,18 +190,7 @@ function slaveUnits(
     .replaceAll("/srv/slave", home);
   const why = "holds the address, also while the server restarts";
   return [
-    ...(hasSocket ? unit(facts, "slave-server.socket", why) : []),
-    ...unit(facts, "slave-server.service", "runs slave-server, with no powers", service),
-  ];
-}
-
-/** What an upgrade replaces on a slave. */
-export function renewedSlave(facts: Facts, user: string): Step[] {
-  const home = facts.accounts.get(user)?.home ?? "/srv/slave";
-  const units = unitsOf(facts, facts.slaveSocket === false);
-  return [
-    ...slaveScripts(facts),
-    ...slaveUnits(facts, { user, home, units }),
-    ...renewed({ units, scripts: services }),
+    ...(hasSocket ? unitOf(facts, "slave-server.socket", why) : []),
+    ...unitOf(facts, "slave-server.service", "runs slave-server, with no powers", service),
   ];
 }

@@ -1,28 +1,27 @@
+import { join } from "node:path";
 import process from "node:process";
 import { UsageError } from "../core/errors.ts";
 import type { Terminal } from "../core/terminal.ts";
-import { findOnPath } from "../exec/scripts.ts";
 import { isRoot } from "../exec/users.ts";
+import { exists } from "../files/files.ts";
 import { acquireLock } from "../files/lock.ts";
-import { completePath } from "./machine.ts";
-import { hasSystemd } from "./service-steps.ts";
-import { forRoot, type Note, noteOf, type Plan, type Step, type StepState } from "./step.ts";
+import type { Item, ItemState } from "../items/items.ts";
+import { hasSystemd } from "../items/services.ts";
+import { completePath, type Facts, missingPrograms, type Note, type Plan } from "./machine.ts";
 
-/** setup: facts are read (machine.ts), a plan is made of them (plan-*.ts: pure), shown, and done here. */
+/** setup: the machine is looked at (machine.ts), a plan is a list of items (plan-*.ts), shown, and made here. */
 
 export { checkMachine } from "./check.ts";
 export type { Forge } from "./forge.ts";
-export { readFacts } from "./machine.ts";
-export { findNewer, handOver, isOwnFolder } from "./newer-scripts.ts";
+export { type Facts, readFacts } from "./machine.ts";
 export { busNotes, planBus, planBusUser, planBusUserRemoved } from "./plan-bus.ts";
 export { planRemoval, type Removable } from "./plan-remove.ts";
-export { planRepo, repoNotes } from "./plan-repo.ts";
+export { checkTime, planRepo, repoNotes } from "./plan-repo.ts";
 export { planApp, planServer } from "./plan-server.ts";
 export { planSlave } from "./plan-slave.ts";
-export { planLeftovers, planUpgrade } from "./upgrade.ts";
 
 export interface SetupOptions {
-  root: string;
+  facts: Facts;
   dryRun: boolean;
   terminal: Terminal;
   /** Asked when there is something to do; false: leave all as it is. */
@@ -41,71 +40,59 @@ export async function lockMachine(root: string): Promise<void> {
 }
 
 /**
- * Show the plan, do what is missing, say what is left to people.
+ * Show what is missing, make it, say what is left to people.
  * @returns 0
  * @throws {UsageError} when it is not root's machine to change, or a program is missing
  * @throws {Refused} when something of another's is in the way; nothing was changed
- * @throws {Failure} when a step cannot be done; those before it are.
+ * @throws {Failure} when an item cannot be made; those before it are.
  */
 export async function setUp(plan: Plan, options: SetupOptions): Promise<number> {
-  const { root, terminal, dryRun } = options;
+  const { facts, terminal, dryRun } = options;
+  const { root } = facts;
+  if (root === "/" && !isRoot() && !dryRun)
+    throw new UsageError("only root can do this; say sudo setup …, or --root DIR, or --dry-run");
   completePath();
   // folders that are made on the way to a file are everybody's to pass, whatever root's shell has set
   process.umask(0o022);
-  const { steps, notes, heading = [], warnings = [], nothing } = await fitted(plan, root);
-  const states: StepState[] = [];
-  for (const step of steps) states.push(await step.look(root));
-  const open = steps.filter((_, at) => states[at] !== "ready");
-  // cron wants to hear of changes only
-  for (const line of terminal.quiet && open.length === 0 ? [] : heading) terminal.print(line);
-  show(steps, states, terminal);
-  for (const warning of warnings) terminal.warn(warning);
-  const missing = root === "/" ? await missingPrograms(open, plan.needs) : undefined;
-  if (dryRun && missing !== undefined) terminal.warn(missing);
-  if (!dryRun && open.length > 0) {
-    if (root === "/" && !isRoot())
-      throw new UsageError("only root can do this; say sudo setup …, or --root DIR, or --dry-run");
-    if (missing !== undefined) throw new UsageError(`${missing}; nothing was changed`);
-    if (!(await options.confirm())) {
-      terminal.note("nothing was changed");
-      return 0;
-    }
+  const { items, later } = await fitted(plan, root);
+  const states: ItemState[] = [];
+  for (const item of items) states.push(await item.look(root));
+  const open = items.filter((_, at) => states[at] !== "ready");
+  const missing = await missingThings(plan, open, facts);
+  if (missing !== undefined && !dryRun) throw new UsageError(`${missing}; nothing was changed`);
+  const notes = [...later, ...plan.notes];
+  if (!terminal.quiet || open.length > 0) show(items, states, terminal);
+  for (const warning of [...(plan.warnings ?? []), ...(missing === undefined ? [] : [missing])]) terminal.warn(warning);
+  if (!dryRun && open.length > 0 && !(await options.confirm())) {
+    terminal.note("nothing was changed");
+    return 0;
   }
   const made = new Set<string>();
   const toCompare: string[] = [];
   let failed: unknown;
   let changed = 0;
-  for (const step of dryRun ? [] : steps) {
+  for (const item of dryRun ? [] : items) {
     options.signal.throwIfAborted();
     try {
-      // a step before may have changed what this one finds
-      const state = await step.look(root);
+      // an item before may have changed what this one finds
+      const state = await item.look(root);
       if (state === "ready") continue;
-      const line = await step.perform(root);
+      const line = await item.make(root);
       changed += 1;
-      if (state === "make" && step.path !== undefined) made.add(step.path);
-      if (line !== undefined) toCompare.push(line);
-      terminal.note(`${terminal.paintNote.green("done")}  ${step.what}`);
+      if (state === "make" && item.path !== undefined) made.add(item.path);
+      if (typeof line === "string") toCompare.push(line);
+      terminal.note(`${terminal.paintNote.green("done")}  ${item.what}`);
     } catch (error) {
-      terminal.note(`${terminal.paintNote.red("failed")}  ${step.what}`);
+      terminal.note(`${terminal.paintNote.red("failed")}  ${item.what}`);
       failed = error;
       break;
     }
   }
   const closing = dryRun ? [] : ((await options.closing?.(made)) ?? []);
-  const next = failed === undefined ? notes : [];
-  const last = [...noteOf("To compare", toCompare), ...next, ...closing];
-  terminal.printJson({
-    root,
-    ...(heading.length === 0 ? {} : { versions: heading }),
-    steps: steps.map(({ what, why }, at) => ({
-      step: what,
-      why,
-      state: states[at],
-    })),
-    changed,
-    notes: last,
-  });
+  const compare = toCompare.length > 0 ? [{ title: "To compare", lines: toCompare }] : [];
+  const last = [...compare, ...(failed === undefined ? notes : []), ...closing];
+  const steps = items.map(({ what, why }, at) => ({ step: what, why, state: states[at] }));
+  terminal.printJson({ root, steps, changed, notes: last });
   for (const { title, lines } of terminal.quiet && open.length === 0 ? [] : last) {
     terminal.print(`\n${terminal.paint.bold(title)}`);
     for (const line of lines) terminal.print(`  ${line}`);
@@ -113,48 +100,31 @@ export async function setUp(plan: Plan, options: SetupOptions): Promise<number> 
   if (failed !== undefined) throw failed;
   if (!dryRun)
     terminal.note(
-      changed === 0 ? (nothing ?? "nothing was missing") : changed === 1 ? "1 step done" : `${changed} steps done`,
+      changed === 0 ? (plan.nothing ?? "nothing was missing") : changed === 1 ? "1 step done" : `${changed} steps done`,
     );
   return 0;
 }
 
-/** The plan as it can be done here: under another root, or on a machine without systemd, some is left to people. */
-async function fitted(plan: Plan, root: string): Promise<Plan> {
-  if (root !== "/") return forRoot(plan);
-  if (await hasSystemd()) return plan;
-  const later = plan.steps.flatMap(({ systemd, byHand }) => (systemd ? (byHand?.() ?? []) : []));
-  return {
-    ...plan,
-    steps: plan.steps.filter(({ systemd }) => !systemd),
-    notes: [...noteOf("Once systemd runs", later), ...plan.notes],
-  };
+/** What can be made here: below another root, or on a machine without systemd, some is left to people. */
+async function fitted({ items }: Plan, root: string): Promise<{ items: Item[]; later: Note[] }> {
+  if (root === "/" && (await hasSystemd())) return { items, later: [] };
+  const isLater = ({ live, systemd }: Item) => (root === "/" ? systemd === true : live !== undefined);
+  const lines = [...new Set(items.filter(isLater).flatMap(({ live }) => live ?? []))];
+  const title = root === "/" ? "Once systemd runs" : "On the live system, once it has booted";
+  return { items: items.filter((item) => !isLater(item)), later: lines.length > 0 ? [{ title, lines }] : [] };
 }
 
-/** Debian's packages of the programs that steps run, where their names differ. */
-const packages: Readonly<Record<string, string>> = {
-  flock: "util-linux",
-  setpriv: "util-linux",
-  ssh: "openssh-client",
-  "ssh-keygen": "openssh-client",
-  "ssh-keyscan": "openssh-client",
-  useradd: "passwd",
-  userdel: "passwd",
-  node: "nodejs",
-};
-
-/** Which programs the steps need that are not here, and the command that installs them; undefined: none. */
-async function missingPrograms(open: readonly Step[], needs: readonly string[] = []): Promise<string | undefined> {
-  if (open.length === 0) return undefined;
-  const needed = [...new Set([...needs, ...open.flatMap((step) => step.needs ?? [])])].sort();
-  const missing: string[] = [];
-  for (const name of needed) if (!(await findOnPath(name))) missing.push(name);
-  if (missing.length === 0) return undefined;
-  const from = new Set(missing.map((name) => packages[name] ?? name));
-  const are = missing.length === 1 ? "is" : "are";
-  return `${missing.join(", ")} ${are} not installed: apt-get install ${[...from].join(" ")}`;
+/** What is missing that nothing here makes: scripts where units may start them, and programs; undefined: nothing. */
+async function missingThings(plan: Plan, open: readonly Item[], { root, scripts }: Facts): Promise<string | undefined> {
+  if (open.length === 0 || root !== "/") return undefined;
+  if (plan.scripts && scripts.problem !== undefined) return scripts.problem;
+  for (const name of plan.scripts ?? [])
+    if (!(await exists(join(scripts.folder, `${name}.mjs`)))) return `${name}.mjs is not beside setup; put it there`;
+  return await missingPrograms([...(plan.needs ?? []), ...open.flatMap((item) => item.needs ?? [])]);
 }
 
-function show(steps: readonly Step[], states: readonly StepState[], terminal: Terminal): void {
+/** What will be done; what is ready is one line. */
+function show(items: readonly Item[], states: readonly ItemState[], terminal: Terminal): void {
   const { paint, quiet } = terminal;
   const word = {
     ready: paint.dim("ready"),
@@ -163,10 +133,11 @@ function show(steps: readonly Step[], states: readonly StepState[], terminal: Te
     fix: paint.yellow("fix"),
     remove: paint.red("remove"),
   };
-  const rows = steps.flatMap(({ what, why }, index) => {
+  const rows = items.flatMap(({ what, why }, index) => {
     const state = states[index] ?? "make";
-    if (quiet && state === "ready") return [];
-    return [[word[state], what, paint.dim(why)]];
+    return state === "ready" ? [] : [[word[state], what, paint.dim(why)]];
   });
+  const ready = states.filter((state) => state === "ready").length;
+  if (ready > 0 && !quiet) terminal.print(`${word.ready}  ${ready} of ${items.length}`);
   for (const line of terminal.table(rows)) terminal.print(line);
 }

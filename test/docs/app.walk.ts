@@ -14,7 +14,7 @@ export async function walkApp(machine: Machine): Promise<void> {
   await furnish(machine, { repos: ["me/my-app"], hosts: [] });
   await serve(machine, "example.com", "/srv/www");
   await sh(`
-    node clone/dist/setup.mjs server --yes
+    node /usr/local/lib/boatyard/setup.mjs server --yes
     mkdir -p app/build
     printf 'from: upload\\nto: { web: { rsync: /srv/www/ } }\\n' >app/uploads.yml`);
 
@@ -64,12 +64,16 @@ export async function walkApp(machine: Machine): Promise<void> {
     await sh(`cd clone\n${text}\ncp -r upload/boatyard /srv/www`);
   };
   await ship("0.1.0");
-  await sh(page.block(`--key ${Object.keys(reader)[0]} --yes`, reader));
+  await sh(page.block("launchfit https://example.com/boatyard --dir", reader));
   await sh("echo '// new' >>clone/dist/logs.mjs");
   await ship("0.1.1");
-  const upgraded = await sh(page.block("setup upgrade --from https://example.com/boatyard --yes"));
-  assert.match(upgraded.stdout, "replace  script /usr/local/lib/boatyard/logs.mjs");
-  assert.is((await sh("tail -n 1 /usr/local/lib/boatyard/logs.mjs")).stdout, "// new\n");
+  const newer = await sh(page.block("launchfit --dir"));
+  assert.match(newer.stdout, /replace +links in \/usr\/local\/bin/);
+  assert.is((await sh("tail -n 1 $(readlink /usr/local/bin/logs)")).stdout, "// new\n");
+  assert.match(
+    (await sh("cat /etc/systemd/system/hook-server.service")).stdout,
+    /^ExecStart=\/opt\/boatyard\/.*0\.1\.1\//m,
+  );
 
   assert.equal(page.untyped(), []);
 }

@@ -12,7 +12,7 @@ export async function walkFleet(machine: Machine): Promise<void> {
   await furnish(machine, { repos: ["me/site"], hosts: slaves });
   // what docs/server.md leaves behind
   await sh(`
-    node clone/dist/setup.mjs server --yes
+    node /usr/local/lib/boatyard/setup.mjs server --yes
     ${page.inline("setup server")} --yes
     setup repo me/site --yes`);
 
@@ -47,7 +47,9 @@ export async function walkFleet(machine: Machine): Promise<void> {
   // every push reaches the fleet
   const entry = page.block("on_success: [server-update");
   const line = /on_success: .*/.exec(entry)?.[0] ?? "";
-  await sh(`sed -i 's#^    secret_file: .*#&\\n    ${line}#' /etc/boatyard/hooks.yml; systemctl reload hook-server`);
+  await sh(
+    `sed -i 's#^    secret_file: .*#&\\n    ${line}#' /etc/boatyard/hooks.d/*.yml; systemctl reload hook-server`,
+  );
   await sh("pushed me/site /etc/boatyard/site.secret three");
   assert.is((await sh(tree)).stdout, "three\n");
 

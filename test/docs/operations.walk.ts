@@ -35,11 +35,9 @@ export async function walkOperations(machine: Machine, another: () => Promise<Ma
     git init -q --bare /srv/git/boatyard.git; git remote add origin /srv/git/boatyard.git; git push -qu origin main`);
   await sh(`cd clone\n${page.block("git pull")}`);
   const before = (await sh(mainPid)).stdout;
-  const upgraded = await sh(page.block("node /root/boatyard/setup.mjs upgrade --yes"));
-  assert.match(upgraded.stdout, /^Boatyard \d.*, which is installed here/);
-  assert.match(upgraded.stdout, /replace +script .*hook-server.mjs/);
+  const upgraded = await sh(page.block("setup slave --yes"));
   assert.is.not((await sh(mainPid)).stdout, before, "the service runs the new file");
-  assert.match(upgraded.stderr, "restart slave-server");
+  assert.match(upgraded.stderr, /done +systemd: enable hook-server[^]*done +systemd: enable slave-server/);
 
   // builds
   assert.match((await line("hook-server list")).stdout, "succeeded");
@@ -60,11 +58,11 @@ export async function walkOperations(machine: Machine, another: () => Promise<Ma
   // a secret that leaked
   await sh("cd /etc/boatyard; umask 077; openssl rand -hex 32 >new.secret");
   const both = page.inline("secret_file: [new.secret, site.secret]");
-  await sh(`sed -i 's#secret_file: .*#${both}#' /etc/boatyard/hooks.yml; systemctl reload hook-server`);
+  await sh(`sed -i 's#secret_file: .*#${both}#' /etc/boatyard/hooks.d/*.yml; systemctl reload hook-server`);
   await sh(`pushed jostylr/site ${secret} three`);
   await sh("pushed jostylr/site /etc/boatyard/new.secret four");
   await sh(
-    "sed -i 's#secret_file: .*#secret_file: new.secret#; ' /etc/boatyard/hooks.yml; systemctl reload hook-server",
+    "sed -i 's#secret_file: .*#secret_file: new.secret#; ' /etc/boatyard/hooks.d/*.yml; systemctl reload hook-server",
   );
   await sh("pushed jostylr/site /etc/boatyard/new.secret five");
 
@@ -102,7 +100,7 @@ export async function walkOperations(machine: Machine, another: () => Promise<Ma
   const other = await another();
   try {
     await furnish(other, { repos: ["jostylr/site"], hosts: ["hooks.example.com"] });
-    await other.sh("mv clone/dist boatyard; base64 -d >boatyard-backup.tgz", 0, bytes);
+    await other.sh("base64 -d >boatyard-backup.tgz", 0, bytes);
     const restored = await other.sh(page.block("tar xzf"));
     assert.match(restored.stdout, "hook-server is not started yet");
     assert.match(restored.stdout, "(as before, in /etc/boatyard/site.secret)");

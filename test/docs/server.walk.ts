@@ -13,11 +13,11 @@ export async function walkServer(machine: Machine): Promise<void> {
   const copy = page.block("scp dist/*.mjs");
   await sh(`cd clone\n${copy}`);
   await sh(`cd clone\necho '// new' >>dist/logs.mjs\n${copy}`);
-  assert.is((await sh("ls boatyard; tail -n 1 boatyard/logs.mjs")).stdout.split("\n").at(-2), "// new");
+  assert.is((await sh("tail -n 1 /usr/local/lib/boatyard/logs.mjs")).stdout.split("\n").at(-2), "// new");
   await sh(page.block("apt-get install --yes git"));
 
-  const server = page.block("node /root/boatyard/setup.mjs server");
-  assert.match((await sh(server)).stdout, /^Boatyard \d/);
+  const server = page.block("node /usr/local/lib/boatyard/setup.mjs server");
+  assert.match((await sh(server)).stdout, /^make +links in \/usr\/local\/bin to \/usr\/local\/lib\/boatyard: build /m);
   assert.match((await sh(server)).stderr, "nothing was missing");
   const repo = await sh(page.block("setup repo jostylr/site --address"));
   const secret = /^ {2}Secret +([0-9a-f]{64})$/m.exec(repo.stdout)?.[1];

@@ -18,7 +18,7 @@ export type Machine = {
 
 /**
  * Debian's own files lie below, and a layer in memory over them takes what is written (overlayfs). /root/clone is a clone
- * of this repository with its bundles; node is the one that runs the tests; systemctl is systemctl.sh beside this
+ * of this repository with its bundles, which lie in /usr/local/lib/boatyard, too, as a person puts them there; node is the one that runs the tests; systemctl is systemctl.sh beside this
  * file, and npm does nothing: there is no registry here.
  */
 const begin = `
@@ -37,7 +37,9 @@ mount --rbind /dev dev
 rm -rf etc/boatyard etc/server-update etc/gitconfig etc/systemd/system/* usr/local/lib/boatyard var/lib/boatyard bin/slave-activate
 for each in passwd group shadow gshadow; do sed -i '/^\\(site\\|slave\\|my-app\\):/d' etc/$each; done
 for script in "$2"/dist/*.mjs; do name=\${script##*/}; rm -f "usr/local/bin/\${name%.mjs}"; done
-mkdir root/clone run/systemd run/systemd/system
+mkdir root/clone run/systemd run/systemd/system usr/local/lib/boatyard
+cp "$2"/dist/*.mjs usr/local/lib/boatyard
+chown -R 0:0 usr/local/lib/boatyard
 cp -r "$2/dist" "$2/templates" "$2/hooks" root/clone
 rm -f usr/local/bin/node; touch usr/local/bin/node; mount --bind "$3" usr/local/bin/node
 for each in systemctl npm; do rm -f usr/local/bin/$each; done

@@ -9,13 +9,13 @@ export const killCalls = {
   ...changingCalls,
   chmod: "chmod,fchmod,fchmodat",
   chown: "chown,fchown,lchown,fchownat",
-  /** At the start of an outside program: useradd, ssh-keygen, git, systemctl … */
+  /** At the start of an outside program: systemd-sysusers, ssh-keygen, git, systemctl … */
   start: "clone,clone3,vfork,fork",
   /** When it has ended, before setup knows. */
   end: "wait4,waitid",
 } as const;
 
-const setup = "node clone/dist/setup.mjs";
+const setup = "node /usr/local/lib/boatyard/setup.mjs";
 const web = "https://example.com/app-updates";
 
 /** What is set up, and what must be there before. */
@@ -46,7 +46,7 @@ find /etc/boatyard /etc/server-update /etc/systemd/system /etc/nginx/snippets /u
   /bin/slave-activate /home /srv /var/lib/boatyard -maxdepth 3 \\
   ! -path '*/.git/*' ! -path '/var/lib/boatyard/*' ! -path '/srv/slave/*' ! -path '*/.launchfit*' ! -name logs.txt ! -name who.txt ! -path '*/.boatyard*' -printf '%p %M %u %g %l\\n' 2>/dev/null |
   grep -Ev '^/srv/(git|www)' | sed 's/[0-9]\\{8\\}T[0-9]\\{6\\}Z-[0-9a-f]*/ID/g' | sort
-cat /etc/boatyard/*.yml /etc/server-update/*.txt 2>/dev/null || :
+cat /etc/boatyard/*.yml /etc/boatyard/hooks.d/*.yml /etc/sysusers.d/boatyard* /etc/tmpfiles.d/boatyard* /etc/server-update/*.txt 2>/dev/null || :
 grep -hE '^(site|slave|my-app):' /etc/passwd /etc/group /etc/shadow /etc/gshadow | cut -d: -f1,3,4,6 | sort
 ls /run/units | grep enabled || :`;
 

@@ -116,8 +116,9 @@ export async function furnish({ sh }: Machine, { repos, hosts }: { repos: string
 /** What docs/server.md leaves behind, with a push of `repo` on its way. */
 export async function installServer({ sh }: Machine, repo: string): Promise<void> {
   await sh(`
-    cp -r clone/dist boatyard
-    node /root/boatyard/setup.mjs server --yes
+    mkdir -p /usr/local/lib/boatyard
+    cp clone/dist/*.mjs /usr/local/lib/boatyard/
+    node /usr/local/lib/boatyard/setup.mjs server --yes
     setup repo ${repo} --yes
     until hook-server status --json | grep -q '"${repo}"'; do sleep 0.1; done
     deliver ${repo} /etc/boatyard/${repo.split("/")[1]}.secret`);

@@ -101,7 +101,7 @@ for (const [shell, ask] of shells) {
       await offers("release ", ["pack", "keygen", "help"]);
       await offers("release pack --pl", ["--platform"], ["--tag"]);
       await offers("boatyard ", ["build", "demo", "setup"]);
-      await offers("boatyard setup ", ["upgrade", "check"]);
+      await offers("boatyard setup ", ["repo", "check"]);
       await offers("hook-server list --only s", ["succeeded", "superseded"]);
       await offers("logs --run ", [await runId()]);
       await offers("boatyard build --from ", ["hello", "world"], ["pull"]);

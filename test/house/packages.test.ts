@@ -54,7 +54,7 @@ test("npm installs one package without dependencies, of at most 6 MB, with every
   await runCommand(argv, { expect: 0 });
   assert.not.ok(existsSync(join(server, "usr/local/lib/boatyard")));
   const unit = await readFile(join(server, "etc/systemd/system/hook-server.service"), "utf8");
-  assert.match(unit, `ExecStart=${prefix}/bin/hook-server `);
+  assert.match(unit, `ExecStart=${module}/dist/hook-server.mjs `);
   const helped = await runCommand([join(prefix, "bin/boatyard"), "help", "logs"], { expect: 0 });
   assert.match(helped.stdout, /^logs: /);
 });
@@ -156,7 +156,7 @@ testUnless(test, noDpkg)(
     assert.not.match(stdout, "/usr/local/");
     const key = ["--server", "file:///srv/web", "--key", "0".repeat(40)];
     const app = [...argv, "app", "my-app", ...key, "--dry-run", "--root", server];
-    assert.match((await runCommand(app, { expect: 0 })).stdout, "/srv/my-app /usr/bin/launchfit file:");
+    assert.match((await runCommand(app, { expect: 0 })).stdout, "/usr/lib/boatyard/launchfit.mjs file:");
   },
 );
 

@@ -32,13 +32,8 @@ testUnless(test, missing)("the toolkit is packed, signed, installed by launchfit
   const server = join(dir, "root");
   await mkdir(server);
   const argv = current.argv(join(scripts, "setup.mjs"));
-  await runCommand([...argv, "server", "--yes", "--root", server, "--from", scripts], {
-    expect: 0,
-  });
-  const { stdout } = await runCommand(
-    [...current.argv(join(server, "usr/local/lib/boatyard/build.mjs")), "--version"],
-    { expect: 0 },
-  );
+  await runCommand([...argv, "server", "--yes", "--root", server], { expect: 0 });
+  const { stdout } = await runCommand([...current.argv(join(scripts, "build.mjs")), "--version"], { expect: 0 });
   assert.match(stdout, /^build \d/);
 
   // the upgrade

@@ -1,5 +1,4 @@
 // The walk of docs/many-machines.md, as root types it: a bus, a master and slaves, here on one machine of its own.
-import { join } from "node:path";
 import { suite } from "uvu";
 import * as assert from "uvu/assert";
 import { type Machine, noMachine, startMachine } from "../helpers/machine.ts";
@@ -22,7 +21,7 @@ testUnless(test, noWalk)("a bus, its users, a slave without a port, and all take
   machine = await startMachine();
   const { sh } = machine;
   await sh("hostname web-17");
-  const setup = "node /root/clone/dist/setup.mjs";
+  const setup = "node /usr/local/lib/boatyard/setup.mjs";
   const url = "tls://localhost:4222";
   const shown = await sh(`${setup} bus --address localhost --dry-run`);
   assert.match(shown.stdout, /make +certificate \/etc\/boatyard\/bus\.crt for localhost/);
@@ -46,7 +45,7 @@ testUnless(test, noWalk)("a bus, its users, a slave without a port, and all take
   const type = async (told: string) => {
     const line = /^ +(setup bus add .+)$/m.exec(told)?.[1] ?? "no command";
     const typed = await sh(line.replace("setup", `${setup}`).concat(" --yes"));
-    assert.match(typed.stderr, "2 steps done");
+    assert.match(typed.stderr, "3 steps done");
     const again = await sh(line.replace("setup", `${setup}`).concat(" --yes"));
     assert.match(again.stderr, "nothing was missing");
   };
@@ -94,8 +93,8 @@ testUnless(test, noWalk)("a bus, its users, a slave without a port, and all take
   await waitFor(async () => /is lost/.test((await sh(`cat ${log}`)).stdout.slice(before)));
   assert.match((await sh(`${setup} bus remove web-17 --yes`, 2)).stderr, "the bus knows no web-17");
 
-  // a list that nats-server would not take is not loaded
-  await sh("sed -i 's/^]/}/' /etc/boatyard/nats-users.conf");
+  // settings that nats-server would not take are not loaded
+  await sh("echo 'accounts: [' >>/etc/boatyard/nats.conf");
   const broken = await sh(`${setup} bus --address localhost --yes`, 1);
   assert.match(broken.stderr, "nats-server does not accept /etc/boatyard/nats.conf");
   await sh("systemctl is-active boatyard-bus.service");
@@ -110,10 +109,7 @@ testUnless(test, noWalk)("a bus, its users, a slave without a port, and all take
 
 testUnless(test, needsNats)("under another root the files are made, and the rest is listed", async () => {
   const root = tempDir("root-");
-  const from = join(import.meta.dirname, "../../dist");
-  const { stdout } = await runScript("setup", ["bus", "--yes", "--root", root, "--from", from], {
-    expect: 0,
-  });
+  const { stdout } = await runScript("setup", ["bus", "--yes", "--root", root], { expect: 0 });
   assert.match(stdout, "systemctl enable --now boatyard-bus.service");
 });
 

@@ -9,23 +9,23 @@ import { furnish, noWorld } from "../helpers/world.ts";
 const dist = process.env["BOATYARD_TEST_DIST"] === "1";
 const missing = noMachine ?? noWorld ?? (dist ? undefined : "a machine has the bundles: npm test");
 
-const hooks = "/etc/boatyard/hooks.yml";
+const entry = "/etc/boatyard/hooks.d/jostylr+site.yml";
 /** What is done, what setup check then says, and how it is made good again. */
 const faults: [string, RegExp, string][] = [
   [
-    `cp ${hooks} good; sed -i s/dir:/dirr:/ ${hooks}`,
+    `cp ${entry} good; sed -i s/dir:/dirr:/ ${entry}`,
     /hook-server accepts \S+hooks\.yml: \/etc\/\S+:\d+:\d+: unknown key "dirr" \(did you mean "dir"\?\)/,
-    `cp good ${hooks}`,
+    `cp good ${entry}`,
   ],
   [
     "chmod 755 /home/site; chmod 644 /etc/boatyard/site.secret",
-    /closed to others: it has mode 755; chmod 700 \/home\/site\nfix|mode 644; chmod 600 \/etc/,
-    "chmod 700 /home/site; chmod 600 /etc/boatyard/site.secret",
+    /\/home\/site 0700 of site: has another owner or mode; run: setup repo[^]*site\.secret 0600: has another/,
+    "setup repo jostylr/site --yes",
   ],
   [
     "systemctl stop slave-server.service; chown root /etc/boatyard/slave.secret",
-    /slave-server\.service is active and enabled: it is inactive[^]*slave can read \S+slave\.secret: chown slave/,
-    "chown slave /etc/boatyard/slave.secret; systemctl start slave-server",
+    /slave\.secret 0600 of slave: has another owner[^]*slave-server\.service[^\n]*: is missing; run: setup slave/,
+    "setup slave --yes",
   ],
   [
     "mv /srv/git/jostylr /srv/git/away",
@@ -44,24 +44,24 @@ const faults: [string, RegExp, string][] = [
   ],
   [
     "sed -i s/^RestartSec=.*/RestartSec=9s/ /etc/systemd/system/hook-server.service",
-    /hook-server\.service is of this version: it is of another version: setup server/,
+    /system\/hook-server\.service 0644: differs; run: setup server/,
     "setup server --yes",
   ],
   [
     // what Caddy does on that port where its configuration names no other
     `node -e 'require("http").createServer((_, answer) => answer.end("{}")).listen(2019, "localhost")' >/dev/null 2>&1 & echo $! >caddy.pid
       until curl -s localhost:2019; do sleep 0.1; done`,
-    /Caddy takes its configuration from root alone: any user here[^]*admin unix\/\/var[^]*\d+ checked, \d+ to fix\n$/,
+    /Caddy takes its configuration from root alone: any user or build here[^]*admin unix\/\/var[^]*\d+ checked, \d+ to fix\n$/,
     "kill $(cat caddy.pid)",
   ],
-  ["userdel --force site", /jostylr\/site: there is an account site: setup repo jostylr\/site/, ":"],
+  ["userdel --force site", /user site, home \S+: is missing; run: setup repo jostylr\/site/, ":"],
 ];
 
 testUnless(test, missing)("each thing that is wrong is named, with the command that fixes it", async () => {
   const { sh, stop } = await startMachine();
   try {
     await furnish({ sh, stop, init: "" }, { repos: ["jostylr/site", "jostylr/two"], hosts: ["hooks.example.com"] });
-    await sh(`node clone/dist/setup.mjs server --yes
+    await sh(`node /usr/local/lib/boatyard/setup.mjs server --yes
       setup repo jostylr/site --yes
       setup slave --base https://git.example.com/me/ --yes`);
     // a branch that is not the forge's default, on a server that runs: only its pushes are built
@@ -89,12 +89,9 @@ testUnless(test, missing)("each thing that is wrong is named, with the command t
     assert.not.match(`${status.stdout}${status.stderr}`, "answers 401");
     const failed = await sh("setup repo jostylr/none --url /srv/git/jostylr/none.git --yes", 1);
     assert.match(failed.stderr, "check that none can read it, and correct --url");
-    assert.not.match((await sh(`cat ${hooks}`)).stdout, "jostylr/none");
+    assert.not.match((await sh("ls /etc/boatyard/hooks.d")).stdout, "jostylr+none");
     const forge = "setup check --forge http://127.0.0.1:9999/healthz";
     assert.not.match((await sh(forge)).stdout, /^fix/m);
-    // the files that were copied here are root's, and nobody else's to read
-    const copied = `node clone/dist/setup.mjs ${forge.slice("setup ".length)}`;
-    assert.not.match((await sh(copied)).stdout, /^fix/m);
     for (const [harm, said, repair] of faults) {
       await sh(harm);
       assert.match((await sh(forge, 1)).stdout, said, harm);
@@ -115,8 +112,21 @@ testUnless(test, missing)(
       for each in $folder/dist/*.mjs; do name=\${each##*/}; ln -sf $each /usr/bin/\${name%.mjs}; done
       setup server --yes`);
       assert.match((await sh("systemctl is-active hook-server")).stdout, "active");
-      await sh("grep ^ExecStart=/usr/bin/hook-server /etc/systemd/system/hook-server.service");
-      await sh("[ ! -e /usr/local/lib/boatyard ]");
+      await sh(
+        "grep ^ExecStart=/usr/lib/node_modules/boatyard/dist/hook-server.mjs /etc/systemd/system/hook-server.service",
+      );
+      await sh("[ ! -e /usr/local/bin/build ]");
+      // what came by hand before the package hides its commands
+      await sh("ln -s /usr/local/lib/boatyard/build.mjs /usr/local/bin/build");
+      const hidden = await sh("setup check", 1);
+      assert.match(
+        hidden.stdout,
+        "nothing hides the package's commands: remove what is older: rm /usr/local/bin/build\n",
+      );
+      await sh("rm /usr/local/bin/build");
+      // a service runs nothing that others can change, or cannot read
+      const odd = "cp -r clone/dist odd; node odd/setup.mjs server --yes";
+      assert.match((await sh(odd, 2)).stderr, "put the scripts where only root can write");
       assert.match((await sh("setup server --yes")).stderr, "nothing was missing");
       // su without - leaves out where useradd is
       await sh("PATH=/usr/local/bin:/usr/bin:/bin setup slave --base https://git.example.com/me/ --yes; id slave");
@@ -134,7 +144,7 @@ testUnless(test, missing)(
     const { sh, stop } = await startMachine();
     try {
       await sh("rmdir /run/systemd/system");
-      const { stdout } = await sh("node clone/dist/setup.mjs server --yes");
+      const { stdout } = await sh("node /usr/local/lib/boatyard/setup.mjs server --yes");
       assert.match(stdout, /^Once systemd runs:?\n[^]*systemctl enable --now hook-server\.socket/m);
       await sh("[ -e /etc/systemd/system/hook-server.service ]; hook-server --version");
       assert.is((await sh("systemctl is-active hook-server.socket", 3)).stdout, "inactive\n");

@@ -12,10 +12,10 @@ const dist = process.env["BOATYARD_TEST_DIST"] === "1";
 const missing = noMachine ?? noWorld ?? needsStrace ?? (dist ? undefined : "a machine has the bundles: npm test");
 
 testUnless(test, missing)(
-  "a setup that was killed between two programs, or in the middle of useradd, completes when it is run again",
+  "a setup that was killed between two programs, or in the middle of systemd-sysusers, completes when it is run again",
   async () => {
     assert.ok(await killAndRepeat("slave", "start", 4));
-    assert.ok(await killAndRepeat("slave", "chmod", 3), "useradd has written passwd, and not shadow");
+    assert.ok(await killAndRepeat("slave", "rename", 6));
     assert.ok(await killAndRepeat("slave", "end", 3));
     assert.ok(await killAndRepeat("removal", "unlink", 3));
   },

@@ -279,7 +279,7 @@ testUnless(test, missing)(
       assert.match((await app(["logs", "mail"])).stdout, /mail/);
       // neither Caddy's administration nor root's files are the app's
       await machine.sh(
-        "! setpriv --reuid=my-app --clear-groups curl -s --unix-socket /run/caddy/admin.sock http://x/config/",
+        "! setpriv --reuid=my-app --clear-groups curl -s --unix-socket /var/lib/caddy/admin.sock http://x/config/",
       );
       await machine.sh("! curl -s -m 2 http://127.0.0.1:2019/config/");
       await machine.sh("systemd-analyze security --no-pager boatyard-my-app_web.service | tail -1 >&2");

@@ -1,5 +1,5 @@
 // npm run release -- [--dry-run] [--key FILE] [--out FOLDER]: a release of Boatyard itself, made by its own scripts.
-// FOLDER is the web folder: the signed archive that `setup upgrade` takes (all single-file scripts), and beside it the
+// FOLDER is the web folder: the signed archive for launchfit (all single-file scripts), and beside it the
 // packages, the single files, SHA256SUMS and its signature. --dry-run does all of it with a key of its own in a folder
 // that is named at the end, and publishes nothing; else `uploads` publishes FOLDER as DIR/uploads.yml says.
 import { createHash } from "node:crypto";

@@ -20,7 +20,7 @@ const record = { spec, port: 21_000 };
 
 test("a Caddyfile of one's own stays, and imports the apps' sites; Debian's example is replaced", () => {
   const fresh = caddyfileWith(undefined);
-  assert.match(fresh, "admin unix//run/caddy/admin.sock");
+  assert.match(fresh, "admin unix//var/lib/caddy/admin.sock");
   assert.is(caddyfileWith(":80 {\n\troot * /usr/share/caddy\n\tfile_server\n}\n"), fresh);
   const own = caddyfileWith("example.com {\n\trespond hi\n}\n");
   assert.is(own, "example.com {\n\trespond hi\n}\n\nimport /etc/caddy/boatyard.d/*.caddy\n");

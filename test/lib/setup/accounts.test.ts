@@ -1,7 +1,8 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { chooseAccount, commentFor, unixName } from "../../../lib/setup/accounts.ts";
-import { parsePasswd, parseSysusers } from "../../../lib/setup/machine.ts";
+import { commentFor } from "../../../lib/items/items.ts";
+import { chooseAccount, unixName } from "../../../lib/setup/accounts.ts";
+import { parsePasswd } from "../../../lib/setup/machine.ts";
 
 test("a repo's name becomes a name that useradd takes", () => {
   const table: [string, string][] = [
@@ -54,12 +55,6 @@ test("root, the system's accounts and other repos' accounts are refused with the
   assert.throws(() => choose("other/site", "site"), /is there for jostylr\/site/);
   assert.throws(() => choose("a/b", "b", "-x"), /not a name for a Unix user/);
   assert.throws(() => choose("a/b", "b", "Ada"), /not a name for a Unix user/);
-});
-
-test("accounts that the first boot will make count as there", () => {
-  const [account] = parseSysusers('u site - "Boatyard jostylr/site" /home/site /bin/bash\n');
-  assert.is(account?.comment, commentFor("jostylr/site"));
-  assert.is(account?.home, "/home/site");
 });
 
 test.run();

@@ -1,30 +1,17 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { buildLine, formatBuild, readBuildLine } from "../../../lib/core/version.ts";
-import { parsePasswd } from "../../../lib/setup/machine.ts";
+import type { Item } from "../../../lib/items/items.ts";
+import { type Facts, parsePasswd } from "../../../lib/setup/machine.ts";
 import { readHooks } from "../../../lib/setup/hooks-file.ts";
 import { cloneHint, guessForge, knownHost, readRemote, webhookNote } from "../../../lib/setup/forge.ts";
 import { planRepo, type RepoOptions } from "../../../lib/setup/plan-repo.ts";
 import { planApp, planServer } from "../../../lib/setup/plan-server.ts";
 import { planSlave } from "../../../lib/setup/plan-slave.ts";
-import { type Facts, forRoot, type Step } from "../../../lib/setup/step.ts";
 
-const names = [
-  "build",
-  "hook-server",
-  "launchfit",
-  "logs",
-  "release",
-  "server-update",
-  "setup",
-  "slave-activate",
-  "slave-server",
-];
 const facts: Facts = {
   root: "/",
   accounts: parsePasswd("root:x:0:0::/root:/bin/sh\nada:x:1000:1000::/home/ada:/bin/sh\n"),
-  scripts: new Map(names.map((name) => [name, `/from/${name}.mjs`])),
-  builds: {},
+  scripts: { folder: "/usr/local/lib/boatyard", isPackage: false, units: [] },
   hooks: "repos: {}\n",
   repos: [],
   hookServer: false,
@@ -44,26 +31,25 @@ const options: RepoOptions = {
 };
 const repo = (more: Partial<RepoOptions>, known: Partial<Facts> = {}) =>
   planRepo({ ...facts, ...known }, { ...options, ...more });
-const lines = (plan: { steps: Step[] }) => plan.steps.map(({ what }) => what);
+const lines = (plan: { items: readonly Item[] }) => plan.items.map(({ what }) => what);
 
 test("a repo's plan, in its order", () => {
   assert.equal(lines(repo({})), [
     "user site, home /home/site",
     "folder /home/site 0700 of site",
-    "folder /home/site/.ssh 0700 of site",
     "ssh key /home/site/.ssh/id_ed25519 of site",
     "the published ssh key of github.com in /home/site/.ssh/known_hosts",
     "secret /etc/boatyard/site.secret 0600",
     "clone of https://github.com/jostylr/site.git in /home/site/site",
     "systemd: enable logs-rotate@site.timer",
     // hook-server reads it at once: what a push then meets is whole
-    "an entry for jostylr/site in /etc/boatyard/hooks.yml",
+    "file /etc/boatyard/hooks.d/jostylr+site.yml 0644",
   ]);
 });
 
 test("after a restore hook-server starts once the last of its accounts is there", async () => {
   const hooks = "repos:\n  ada/one:\n    user: one\n  ada/two: { user: two, dir: /x }\n";
-  const { repos } = await readHooks(hooks);
+  const { repos } = await readHooks(hooks, "/etc/boatyard/hooks.yml");
   const server = planServer({ ...facts, hooks, repos });
   assert.not.ok(lines(server).some((line) => /enable hook-server/.test(line)));
   assert.match(server.notes[0]?.title ?? "", "hook-server is not started yet");
@@ -86,7 +72,7 @@ repos:
   # secret_file: never
   a/three: { dir: /x, secret_file: /srv/three }
 `;
-  assert.equal((await readHooks(hooks)).secretFiles, [
+  assert.equal((await readHooks(hooks, "/etc/boatyard/hooks.yml")).secretFiles, [
     "/etc/boatyard/status.token",
     "/etc/boatyard/one.secret",
     "/etc/boatyard/new.secret",
@@ -108,16 +94,16 @@ test("with a timer there is neither secret nor webhook", () => {
 });
 
 test("the master has a key, and a slave that trusts it needs no secret", () => {
-  const plans = (steps: readonly { what: string }[]) => steps.map(({ what }) => what).join("\n");
-  const server = plans(planServer(facts).steps);
+  const plans = (plan: { items: readonly Item[] }) => lines(plan).join("\n");
+  const server = plans(planServer(facts));
   assert.match(server, "key /etc/server-update/master.key 0600");
   assert.match(server, "public key /etc/server-update/master.key.pub 0644");
   const none = { base: undefined, user: undefined, secretFile: undefined };
   const masterKey = `ed25519:${"A".repeat(43)}`;
-  assert.match(plans(planSlave(facts, none).steps), "secret /etc/boatyard/slave.secret");
-  assert.not.match(plans(planSlave(facts, { ...none, masterKey }).steps), "secret");
+  assert.match(plans(planSlave(facts, none)), "secret /etc/boatyard/slave.secret");
+  assert.not.match(plans(planSlave(facts, { ...none, masterKey })), "secret");
   const both = planSlave(facts, { ...none, masterKey, secretFile: "x" });
-  assert.match(plans(both.steps), "secret /etc/boatyard/slave.secret");
+  assert.match(plans(both), "secret /etc/boatyard/slave.secret");
 });
 
 test("slave.yml stays a person's: what a later call adds to it, and what it cannot", () => {
@@ -127,8 +113,8 @@ test("slave.yml stays a person's: what a later call adds to it, and what it cann
   const bySecret = "secret_file: slave.secret\nbase: https://github.com/me/\n";
   const byHttp = { ...facts, slave: "slave", slaveSocket: true, slaveSettings: bySecret };
   const toBus = lines(planSlave(byHttp, { ...none, bus, masterKey }));
-  assert.ok(toBus.includes("master_key: in /etc/boatyard/slave.yml"));
-  assert.ok(toBus.includes("bus: in /etc/boatyard/slave.yml"));
+  assert.ok(toBus.includes("file /etc/boatyard/slave.d/master.yml 0644"));
+  assert.ok(toBus.includes("file /etc/boatyard/slave.d/bus.yml 0644"));
   assert.ok(toBus.includes("systemd: enable slave-server.socket slave-server.service"));
   assert.throws(() => planSlave(byHttp, { ...none, bus }), /--bus needs --master-key/);
   const other = { ...byHttp, slaveSettings: `master_key: ed25519:${"B".repeat(43)}\n` };
@@ -152,13 +138,16 @@ test("slave.yml stays a person's: what a later call adds to it, and what it cann
   const again = { ...facts, slave: "slave", slaveSocket: false, slaveSettings: onBus };
   const plan = lines(planSlave(again, none)).join("\n");
   assert.not.match(plan, /socket|slave\.secret/);
+  // also where slave.d says so
+  const apart = { ...again, slaveSettings: "base: x\n", slaveMore: onBus };
+  assert.not.match(lines(planSlave(apart, none)).join("\n"), /socket|slave\.secret/);
 });
 
 test("every step says why", () => {
   const app = { app: "x", server: "https://x.example", key: "A".repeat(40), user: undefined };
   const slave = { base: undefined, user: undefined, secretFile: undefined };
-  for (const { steps } of [planServer(facts), repo({}), planSlave(facts, slave), planApp(facts, app)])
-    for (const step of steps) assert.ok(step.why.length > 5, step.what);
+  for (const { items } of [planServer(facts), repo({}), planSlave(facts, slave), planApp(facts, app)])
+    for (const item of items) assert.ok(item.why.length > 5, item.what);
 });
 
 test("names and addresses that could harm are refused before there is a plan", () => {
@@ -179,8 +168,6 @@ test("names and addresses that could harm are refused before there is a plan", (
     [() => repo({ address: "https://x/a b" }), /is not a URL/],
     [() => repo({ url: "https://me:pw@example.com/a/b" }), /a password in a URL/],
     [() => repo({}, { hooks: undefined }), /run setup server first/],
-    [() => repo({}, { hooks: "repos: {a: b}\n" }), /no line "repos:"/],
-    [() => planServer({ ...facts, scripts: new Map() }), /is not beside setup/],
     [() => planApp(facts, { ...app, app: "../x" }), /not an app name/],
     [() => planApp(facts, { ...app, server: "ftp://x" }), /not an https, http or file URL/],
     [() => planApp(facts, { ...app, server: "https://me:pw@x" }), /a password in a URL/],
@@ -224,49 +211,33 @@ test("what to paste is in the forge's own words, and an old secret is not shown"
     ],
   });
   const old = webhookNote("github", "https://github.com", "a/b", { ...how, secret: undefined });
-  assert.ok(old.lines.includes("Secret    (as before, in /etc/x)"));
+  assert.ok(old.lines.includes("Secret    (as before, in /etc/x; setup repo --show-secret shows it)"));
 });
 
-test("a forge whose key is not known is asked, and its port is kept", () => {
-  const plan = repo({ url: "ssh://git@git.example.com:2222/a/b.git" });
-  const step = plan.steps.find(({ what }) => what.startsWith("host key"));
-  assert.equal(step?.byHand?.(), ["ssh-keyscan -t ed25519 -p 2222 git.example.com >> /home/site/.ssh/known_hosts"]);
-});
-
-test("under another root accounts are files, owners are told to tmpfiles, the rest is a list", () => {
-  const plan = forRoot(repo({}));
+test("below another root, and without systemd, each line for a person does what is left", () => {
+  const later = repo({ url: "ssh://git@git.example.com:2222/a/b.git", branch: "deploy" }).items.flatMap(
+    ({ live }) => live ?? [],
+  );
   assert.equal(
-    lines(plan).filter((line) => !line.startsWith("folder")),
+    [...new Set(later)],
     [
-      "file /etc/sysusers.d/boatyard-site.conf 0644",
-      "file /etc/tmpfiles.d/boatyard-home-site.conf 0644",
-      "file /etc/tmpfiles.d/boatyard-home-site-.ssh.conf 0644",
-      "the published ssh key of github.com in /home/site/.ssh/known_hosts",
-      "file /etc/tmpfiles.d/boatyard-home-site-.ssh-known_hosts.conf 0644",
-      "secret /etc/boatyard/site.secret 0600",
-      "an entry for jostylr/site in /etc/boatyard/hooks.yml",
+      "setup repo jostylr/site --url ssh://git@git.example.com:2222/a/b.git --branch deploy",
+      "systemctl enable --now logs-rotate@site.timer",
     ],
   );
-  assert.equal(plan.notes[0]?.lines, [
-    "runuser -u site -- ssh-keygen -t ed25519 -N '' -C 'site@host jostylr/site' -f /home/site/.ssh/id_ed25519",
-    "runuser -u site -- git clone -- https://github.com/jostylr/site.git /home/site/site",
-    "systemctl enable --now logs-rotate@site.timer",
-  ]);
 });
 
 test("a branch that is checked out is the one that is built; flags that contradict it are refused", () => {
-  const entry = (more: Partial<RepoOptions>) => {
-    const plan = repo(more);
-    return plan.steps.find(({ what }) => what.startsWith("an entry"));
-  };
-  assert.ok(entry({ branch: "deploy" }));
   assert.throws(
     () => repo({ branch: "deploy", refs: ["main", "release/*"] }),
     /--refs main,release\/\* leaves out --branch deploy/,
   );
   assert.ok(repo({ branch: "release/2", refs: ["main", "release/*"] }));
   const hooks = "repos:\n  jostylr/site:\n    user: site\n";
-  const known = { hooks, repos: [{ repo: "jostylr/site", user: "site", secretFiles: [] }] };
+  const known = {
+    hooks,
+    repos: [{ repo: "jostylr/site", file: "/etc/boatyard/hooks.yml", user: "site", secretFiles: [] }],
+  };
   assert.match(
     repo({ branch: "deploy" }, known).warnings?.join() ?? "",
     "does not say that deploy is built; add to it: refs: [deploy]",
@@ -276,7 +247,7 @@ test("a branch that is checked out is the one that is built; flags that contradi
 
 test("a checkout is one repo's, and an entry says who builds it", () => {
   const hooks = "repos:\n  ada/one:\n    user: ada\n    dir: /home/ada/ada\n";
-  const one = { repo: "ada/one", user: "ada", dir: "/home/ada/ada", secretFiles: [] };
+  const one = { repo: "ada/one", file: "/etc/boatyard/hooks.yml", user: "ada", dir: "/home/ada/ada", secretFiles: [] };
   const known = { hooks, repos: [one] };
   assert.throws(
     () => repo({ user: "ada" }, known),
@@ -288,26 +259,19 @@ test("a checkout is one repo's, and an entry says who builds it", () => {
 });
 
 test("a checkout is where hooks.yml says; one that a person has put elsewhere is not setup's to remove", () => {
-  const entry = { repo: "jostylr/site", user: "site", dir: "/srv/www/site", secretFiles: [] };
+  const entry = {
+    repo: "jostylr/site",
+    file: "/etc/boatyard/hooks.yml",
+    user: "site",
+    dir: "/srv/www/site",
+    secretFiles: [],
+  };
   const hooks = "repos:\n  jostylr/site:\n    user: site\n    dir: /srv/www/site\n";
-  const cloneOf = (plan: { steps: Step[] }) => plan.steps.find(({ what }) => what.startsWith("clone"));
+  const cloneOf = (plan: { items: Item[] }) => plan.items.find(({ what }) => what.startsWith("clone"));
   const elsewhere = cloneOf(repo({}, { hooks, repos: [entry] }));
   assert.is(elsewhere?.path, "/srv/www/site");
-  assert.is(elsewhere?.undo, undefined);
-  assert.ok(cloneOf(repo({}))?.undo);
-});
-
-test("a slave in a person's home sees that home, and no other", () => {
-  const none = { base: undefined, secretFile: undefined };
-  const unitOf = (user?: string, slave?: string) =>
-    planSlave({ ...facts, slave }, { ...none, user }).steps.find(({ unit }) => unit?.text.includes("User="));
-  assert.match(
-    unitOf("ada")?.unit?.text ?? "",
-    /WorkingDirectory=\/home\/ada[^]*ProtectHome=tmpfs\nBindPaths=\/home\/ada\n/,
-  );
-  assert.match(unitOf()?.unit?.text ?? "", /ProtectHome=yes/);
-  // when setup is run again without --user, too
-  assert.is(unitOf(undefined, "ada")?.unit?.text, unitOf("ada")?.unit?.text);
+  assert.is(elsewhere?.back, undefined);
+  assert.ok(cloneOf(repo({}))?.back);
 });
 
 test("why a clone failed has its own way out", () => {
@@ -337,21 +301,6 @@ test("why a clone failed has its own way out", () => {
     ["fatal: repository 'https://github.com/a/b.git/' not found", undefined, /^correct --url$/],
   ] as const)
     assert.match(hint(said, url), words, said);
-});
-
-test("versions: what is installed over what, and newer files that were not meant", () => {
-  const old = { version: "0.1.0", commit: "a".repeat(12), date: "2026-11-01T00:00:00Z" };
-  const young = { version: "0.2.0", commit: "b".repeat(12), date: "2026-11-22T00:00:00Z" };
-  const { heading, warnings } = planServer({
-    ...facts,
-    builds: { ours: old, installed: young, newer: { file: "/x/dist/setup.mjs", build: young } },
-  });
-  assert.match(heading?.[0] ?? "", /^Boatyard 0\.1\.0 \(commit a+ of .*\), over 0\.2\.0 \(commit b/);
-  assert.match(warnings?.[0] ?? "", "what is installed is newer: 0.2.0");
-  assert.match(warnings?.[1] ?? "", "to install those: node /x/dist/setup.mjs");
-  const fresh = planServer({ ...facts, builds: { ours: young } });
-  assert.equal(fresh.heading, [`Boatyard ${formatBuild(young)}`]);
-  assert.equal(readBuildLine(`#!/usr/bin/env node\n${buildLine(old)}\n`), old);
 });
 
 test.run();
