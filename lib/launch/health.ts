@@ -4,11 +4,10 @@ import { messageOf, systemCode } from "../core/errors.ts";
 import { sh, timedOut } from "../exec/exec.ts";
 import { request } from "../fetch/fetch.ts";
 import type { HealthCheck } from "./config.ts";
-import type { App, AppEnd } from "./app.ts";
+import type { AppEnd } from "./app.ts";
 
-/** Milliseconds between two questions while a new app starts, and while it is watched after a change. */
+/** Milliseconds between two questions while a new app starts. */
 const pauseBetween = 10;
-const watchEvery = 1000;
 /** Bytes of a bad answer that are told. */
 const maxBody = 300;
 
@@ -103,85 +102,3 @@ function quoted(text: string): string {
 
 /** The answers with which an app counts as healthy. */
 export const healthyAnswers: readonly string[] = ["well", "alive", "starting", "not asked yet"];
-
-export interface HealthWatch {
-  /** The last answer: `well`, `starting`, `alive` where there is no check, else what is wrong. */
-  readonly last: string | undefined;
-  close(): void;
-}
-
-export interface Watched {
-  /** The app as it is now. */
-  app: () => App | undefined;
-  /** It is new, and judged soon. */
-  isNew: () => boolean;
-  question: (app: App) => Promise<Question>;
-  log: (line: string) => void;
-  /** After each look; undefined: no app runs. */
-  onAnswer: (answer: string | undefined) => Promise<void>;
-  /** The app gave `app.health.failures` bad answers in a row. */
-  onIll: (app: App, wrong: string) => void;
-  /** No longer than so between two looks. */
-  atLeastEvery: number;
-}
-
-/** Ask the running app how it is, every `app.health.every`; a change is told. */
-export function watchHealth({ app: current, isNew, question, log, ...tell }: Watched): HealthWatch {
-  let last: string | undefined;
-  let seen: { app: App; well: boolean; bad: number[] } | undefined;
-
-  /** Asks once; the milliseconds until the next question. */
-  async function ask(): Promise<number> {
-    const app = current();
-    if (!app?.alive) {
-      last = undefined;
-      // most often it is about to be started again
-      return 1000;
-    }
-    const asked = await question(app);
-    const { url, command, within, timeout, failures = false } = asked.check;
-    const every = isNew() ? Math.min(watchEvery, asked.check.every) : asked.check.every;
-    if (seen?.app !== app) seen = { app, well: false, bad: [] };
-    let answer = "alive";
-    if (url !== undefined || command !== undefined) {
-      answer = (await askHealth(asked, timeout)) ?? "well";
-      seen.well ||= answer === "well";
-      // an app has the whole of health.within for its start: systemd must not take that for a hang
-      if (!seen.well && app.uptime() < within) answer = "starting";
-    }
-    // the app may have been replaced while it was asked
-    if (current() !== app) return 0;
-    if (last !== undefined && last !== answer) log(`health: ${answer}`);
-    last = answer;
-    const now = performance.now();
-    seen.bad = healthyAnswers.includes(answer) ? [] : [...seen.bad, now];
-    // systemd's watchdog may have the app asked more often
-    if (failures && seen.bad.length >= failures && now - (seen.bad[0] ?? now) >= (failures - 1) * every) {
-      seen.bad = [];
-      tell.onIll(app, answer);
-    }
-    return every;
-  }
-
-  const closed = new AbortController();
-  const watch = async () => {
-    for (let pause = 1000; !closed.signal.aborted; ) {
-      await sleep(Math.min(pause, tell.atLeastEvery), undefined, { signal: closed.signal }).catch(() => {});
-      if (closed.signal.aborted) return;
-      try {
-        pause = await ask();
-        await tell.onAnswer(last);
-      } catch (error) {
-        pause = 30_000;
-        log(`health: ${messageOf(error)}`);
-      }
-    }
-  };
-  void watch();
-  return {
-    get last() {
-      return current()?.alive ? (last ?? "not asked yet") : undefined;
-    },
-    close: () => closed.abort(),
-  };
-}

@@ -1,18 +1,23 @@
 import { once } from "node:events";
+import { setTimeout as sleep } from "node:timers/promises";
 import { exitCodeOf, Failure, messageOf, UsageError } from "../core/errors.ts";
+import { sh } from "../exec/exec.ts";
 import type { Lock } from "../files/lock.ts";
+import { formatListen } from "../http/server.ts";
 import { notify, watchdogInterval } from "../http/systemd.ts";
 import { lockDirectory, ownDirectory } from "./deploy-directory.ts";
-import { AppProcesses } from "./app.ts";
+import { type App, type AppEnd, AppProcesses } from "./app.ts";
+import type { AppSettings } from "./config.ts";
 import { assertKept } from "./launch-file.ts";
 import { Releases } from "./releases.ts";
 import type { InstallOptions } from "./session.ts";
 import { type ControlAnswer, type ControlHandler, controlPath, errorOf, serveControl } from "./control.ts";
-import { healthyAnswers, watchHealth } from "./health.ts";
+import { askHealth, awaitHealth, healthyAnswers, type Question } from "./health.ts";
+import { appEnvironment, ReleaseFailed, runHook } from "./hooks.ts";
+import { freePort, type ListenSocket, makeBlocking, openListenSocket } from "./listen-socket.ts";
 import { type AppLog, openAppLog, writtenLines } from "./app-log.ts";
 import { type Answer, type Effect, type Event, initial, next, type State, type Step } from "./next.ts";
 import { Messages } from "./messages.ts";
-import { CannotRunBeside, Runner } from "./runner.ts";
 import { knownState, launcherFile, type LauncherState } from "./state.ts";
 import { describeStatus, type Status } from "./status.ts";
 import { chooseRollback, look, prepareChange, sha256Of } from "./update.ts";
@@ -86,13 +91,30 @@ interface LauncherParts {
 
 type Happening = Event extends infer Each ? (Each extends Event ? Omit<Each, "at" | "clock"> : never) : never;
 
-/** Does what next.ts says, and tells it what came of it. */
+/** An app, and how it was started: what is changed in its configuration counts from the next start on. */
+type Running = App & {
+  settings: AppSettings;
+  question: Question;
+  /** By which it is asked before it is the only one. */
+  ownPort: number | undefined;
+};
+
+/** A version that cannot run beside another may still run alone. */
+class CannotRunBeside extends Failure {
+  override name = "Failure";
+}
+
+/** Milliseconds between two questions to an app that is watched after a change. */
+const watchEvery = 1000;
+
+/** Does what next.ts says, and tells it what came of it. It decides nothing. */
 export class Launcher {
   /** The exit code for launchfit, once the app has ended and everything is closed. */
   readonly ended: Promise<number>;
   readonly #parts: LauncherParts;
   readonly #options: LauncherOptions;
-  readonly #runner: Runner;
+  /** The app is up, or why it cannot be. */
+  readonly #started: Promise<{ error?: string | undefined }>;
   readonly #file: ReturnType<typeof launcherFile>;
   readonly #messages: Messages;
   #state: State;
@@ -108,31 +130,31 @@ export class Launcher {
   #beside: Promise<unknown> = Promise.resolve();
   #quit: (how: { code: number; error?: string | undefined }) => void = () => {};
   #up: () => void = () => {};
-  #health: ReturnType<typeof watchHealth> | undefined;
+  /** The app; dead for a moment when it has ended by itself. */
+  #app: Running | undefined;
+  /** The one that is started beside it. */
+  #next: Running | undefined;
+  /** Opened once, and kept over all restarts. */
+  #socket: { name: string; socket: ListenSocket } | undefined;
+  /** The last answer: `well`, `starting`, `alive` where there is no check, else what is wrong. */
+  #health: string | undefined;
+  /** The app that was asked last: whether it ever was well, and when its answers were bad since it was. */
+  #answers: { app: Running; well: boolean; bad: number[] } | undefined;
   #control: Awaited<ReturnType<typeof serveControl>> | undefined;
   /** Aborted when the app has ended, and all is told and written. */
   readonly #over = new AbortController();
 
   private constructor(parts: LauncherParts, options: LauncherOptions, messages: Messages) {
-    const { releases, processes, log } = parts;
-    const { signal } = options.stopping;
     this.#parts = parts;
     this.#options = options;
-    this.#file = launcherFile(releases.deploy);
+    this.#file = launcherFile(parts.releases.deploy);
     this.#messages = messages;
     this.#state = initial(parts.runs);
-    this.#runner = new Runner({
-      releases,
-      processes,
-      log,
-      signal,
-      onEnded: (app, end) => void this.appEnded(app, end),
-    });
-    this.ended = new Promise<{ code: number }>((resolve) => (this.#quit = resolve)).then(({ code }) =>
-      this.close(code),
-    );
-    const stop = () => this.tell({ type: "stop" });
-    signal.addEventListener("abort", stop, { once: true });
+    const quit = new Promise<{ code: number; error?: string | undefined }>((resolve) => (this.#quit = resolve));
+    const up = new Promise<{ error?: undefined }>((resolve) => (this.#up = () => resolve({})));
+    this.#started = Promise.race([up, quit]);
+    this.ended = quit.then(({ code }) => this.close(code));
+    options.stopping.signal.addEventListener("abort", () => this.tell({ type: "stop" }), { once: true });
   }
 
   /**
@@ -141,8 +163,7 @@ export class Launcher {
    */
   static async open(parts: LauncherParts, options: LauncherOptions): Promise<Launcher> {
     const { releases, log, runs } = parts;
-    const lines = async (count: number) => log.last(count);
-    const messages = await Messages.open({ releases, log: log.own, lines, isRunning: runs });
+    const messages = await Messages.open({ releases, log, isRunning: runs });
     const launcher = new Launcher(parts, options, messages);
     await launcher.boot();
     return launcher;
@@ -150,7 +171,7 @@ export class Launcher {
 
   /** Pass a signal on to the app. */
   passOn(signal: NodeJS.Signals): void {
-    this.#runner.app?.signal(signal);
+    this.#app?.signal(signal);
   }
 
   /**
@@ -183,20 +204,13 @@ export class Launcher {
   }
 
   private async boot(): Promise<void> {
-    const { releases, runs } = this.#parts;
+    const { releases, processes, log, runs } = this.#parts;
     const { signal } = this.#options.stopping;
-    const up = new Promise<undefined>((resolve) => (this.#up = () => resolve(undefined)));
-    const failed = new Promise<string | undefined>((resolve) => {
-      const quit = this.#quit;
-      this.#quit = (how) => {
-        quit(how);
-        resolve(how.error);
-      };
-    });
     if (signal.aborted) return this.tell({ type: "stop" });
     if (runs) {
       this.#control = await serveControl(controlPath(releases.deploy.path), this.#handle);
-      await this.#runner.clear();
+      for (const { version, pid } of await processes.endLeft())
+        log.own(`version ${version}, process ${pid}, was left by a launchfit that was killed: it is ended`);
     }
     const current = (await releases.current()) ?? "";
     const memory = (await this.#file.read()) ?? {};
@@ -206,24 +220,13 @@ export class Launcher {
       memory,
       sha256: await sha256Of(releases, memory.pending?.from ?? current),
     });
-    const error = await Promise.race([up, failed]);
+    const { error } = await this.#started;
     if (error !== undefined) {
       const code = await this.ended;
       throw errorOf({ code, error });
     }
     if (!runs || this.#state.phase === "ending") return;
-    this.#health = watchHealth({
-      app: () => this.#runner.app,
-      isNew: () => this.#state.phase === "watched",
-      question: (app) => this.#runner.question(app),
-      log: this.#parts.log.own,
-      onAnswer: async (answer) => {
-        // between two apps, and while one is given up on purpose, launchfit itself is what lives
-        if (answer === undefined || healthyAnswers.includes(answer)) await notify("WATCHDOG=1");
-      },
-      onIll: (app, wrong) => void this.appIll(app.pid, wrong),
-      atLeastEvery: watchdogInterval() ?? Number.POSITIVE_INFINITY,
-    });
+    void this.watch();
     await notify("READY=1", `STATUS=running ${this.#state.version}`);
     await this.plan();
   }
@@ -300,10 +303,10 @@ export class Launcher {
         if (signal.aborted && at !== "end") throw new Failure("launchfit is ending");
         instead = await this.step(step);
       }
-      this.tell(instead ?? { type: "done", pid: this.#runner.app?.pid });
+      this.tell(instead ?? { type: "done", pid: this.#app?.pid });
     } catch (error) {
       const code = exitCodeOf(error);
-      const known = { ...(code === undefined ? {} : { code }), pid: this.#runner.app?.pid };
+      const known = { ...(code === undefined ? {} : { code }), pid: this.#app?.pid };
       const byItself = error instanceof CannotRunBeside;
       this.tell({ type: "failed", step: at, reason: messageOf(error), byItself, ...known });
     }
@@ -315,29 +318,187 @@ export class Launcher {
     switch (step.do) {
       case "record":
         await this.#file.write(this.#state.memory);
-        return undefined;
+        break;
       case "read":
         await releases.settings(step.version, { toRun: runs });
-        return undefined;
+        break;
       case "switch":
         await releases.activate(step.to);
-        return undefined;
+        break;
       case "choose": {
         const to = await chooseRollback(releases, this.#state.memory, step.version);
         const { overlap } = await releases.settings(to, { toRun: runs });
-        return {
-          type: "chosen",
-          to,
-          overlap,
-          isRollback: true,
-          asker: step.id,
-          sha256: await sha256Of(releases, to),
-        };
+        const sha256 = await sha256Of(releases, to);
+        return { type: "chosen", to, overlap, isRollback: true, asker: step.id, sha256 };
       }
-      default:
-        await this.#runner.do(step);
-        return undefined;
+      case "end":
+        await this.end();
+        break;
+      case "start":
+        await this.start(step.version);
+        break;
+      case "health":
+        await this.assertHealthy(this.#app);
+        break;
+      case "beside":
+        await this.startBeside(step.version);
+        break;
+      case "hand over": {
+        const before = this.#app;
+        [this.#app, this.#next] = [this.#next, undefined];
+        if (before) await this.endApp(before);
+        break;
+      }
+      case "confirm":
+        await this.confirm(step.change);
     }
+    return undefined;
+  }
+
+  private async end(): Promise<void> {
+    const both = [this.#next, this.#app];
+    [this.#app, this.#next] = [undefined, undefined];
+    for (const app of both) if (app) await this.endApp(app);
+  }
+
+  private async start(version: string): Promise<void> {
+    this.#app = undefined;
+    const settings = await this.#parts.releases.settings(version);
+    const socket = await this.socketFor(settings);
+    this.#app = await this.spawn(version, settings, socket && { socket, isShared: false });
+    this.#parts.log.own(`started ${version}, process ${this.#app.pid}`);
+  }
+
+  private async startBeside(version: string): Promise<void> {
+    const { releases, log } = this.#parts;
+    const settings = await releases.settings(version);
+    const name = settings.listen && formatListen(settings.listen);
+    if (!this.#socket || name !== this.#socket.name) throw new CannotRunBeside("app.listen has changed");
+    const next = await this.spawn(version, settings, { socket: this.#socket.socket, isShared: true });
+    this.#next = next;
+    log.own(`started ${version}, process ${next.pid}, beside ${this.#app?.version}`);
+    try {
+      await this.assertHealthy(next);
+    } catch (error) {
+      const hint = "before it was healthy (if the app cannot run twice, write app.overlap: false)";
+      const failure = next.alive ? error : new CannotRunBeside(`${messageOf(error)} ${hint}`);
+      this.#next = undefined;
+      await this.endApp(next);
+      throw failure;
+    }
+  }
+
+  private async confirm({ from, to }: { from: string; to: string }): Promise<void> {
+    const { releases, log } = this.#parts;
+    const { signal } = this.#options.stopping;
+    const cwd = releases.deploy.current;
+    const hook = { version: to, releaseDir: cwd, previous: from, cwd, log: log.own, signal };
+    await runHook("after_restart", await releases.settings(to, { toRun: this.#app !== undefined }), hook);
+    // it may have ended while the hook ran
+    if (this.#app?.alive === false) throw new ReleaseFailed(`it ended with ${(await this.#app.ended).how}`);
+  }
+
+  private async assertHealthy(app: Running | undefined): Promise<void> {
+    if (!app) throw new Failure("it is not there");
+    const { signal } = this.#options.stopping;
+    const wrong = await awaitHealth({ ...app.question, port: app.ownPort }, { gone: app.ended, signal });
+    if (wrong !== undefined) throw new ReleaseFailed(wrong);
+  }
+
+  private async spawn(
+    version: string,
+    settings: AppSettings,
+    listen: { socket: ListenSocket; isShared: boolean } | undefined,
+  ): Promise<Running> {
+    const { log, releases, processes } = this.#parts;
+    const { signal } = this.#options.stopping;
+    const { exec, overlap, health: check } = settings;
+    // while two versions run, the link `current` is right for one of them only
+    const dir = overlap ? await releases.folderOf(version) : releases.deploy.current;
+    await runHook("before_start", settings, { version, releaseDir: dir, cwd: dir, log: log.own, signal });
+    if (signal.aborted) throw new Failure("launchfit is ending");
+    // the one that serves meanwhile has made the socket as it wants it
+    if (listen && !listen.isShared) await makeBlocking(listen.socket);
+    const port = overlap ? await freePort() : undefined;
+    const own = port === undefined ? {} : { LAUNCHFIT_HEALTH_PORT: String(port) };
+    const env = { ...appEnvironment({ version, releaseDir: dir }, settings.env), ...own };
+    const started = await processes.start({ exec, dir, version, env, onLine: log.app, socket: listen?.socket.fd });
+    const question = { check, cwd: dir, env };
+    const app: Running = Object.assign(started, { settings, question, ownPort: port });
+    void app.ended.then((end) => this.appEnded(app, end));
+    return app;
+  }
+
+  private async endApp(app: Running): Promise<void> {
+    const { kill, grace } = app.settings;
+    const { cwd, env } = app.question;
+    const wasAlive = app.alive;
+    const onLine = (line: string) => this.#parts.log.own(`kill: ${line}`);
+    const command = async (text: string) => {
+      const variables = { ...env, LAUNCHFIT_PID: String(app.pid) };
+      const { cause } = await sh(text, { cwd, env: variables, timeout: grace, onLine, nothrow: true });
+      if (cause) onLine(`${messageOf(cause)}; TERM follows`);
+    };
+    if ("signal" in kill) await app.end({ signal: kill.signal, grace });
+    else await app.end({ signal: "SIGTERM", command: () => command(kill.command), grace });
+    if (wasAlive) this.#parts.log.own(`ended ${app.version}`);
+  }
+
+  private async socketFor({ listen, listen_mode: mode, listen_group: group }: AppSettings) {
+    const name = listen && formatListen(listen);
+    if (this.#socket?.name === name) return this.#socket?.socket;
+    // what waits in its backlog is refused, unless systemd holds it
+    this.#socket?.socket.close();
+    this.#socket = undefined;
+    if (!listen || !name) return undefined;
+    const socket = await openListenSocket(listen, { mode, group });
+    this.#socket = { name, socket };
+    return socket;
+  }
+
+  /** Ask the running app how it is, at least as often as systemd wants to hear that launchfit lives. */
+  private async watch(): Promise<void> {
+    const { signal } = this.#over;
+    const atMost = watchdogInterval() ?? Number.POSITIVE_INFINITY;
+    for (let pause = 1000; !signal.aborted; pause = await this.askApp()) {
+      await sleep(Math.min(pause, atMost), undefined, { signal }).catch(() => {});
+      // between two apps, and while one is given up on purpose, launchfit itself is what lives
+      if (this.#health === undefined || healthyAnswers.includes(this.#health)) await notify("WATCHDOG=1");
+    }
+  }
+
+  /** @returns the milliseconds until the next question. */
+  private async askApp(): Promise<number> {
+    const app = this.#app;
+    if (!app?.alive) {
+      this.#health = undefined;
+      // most often it is about to be started again
+      return 1000;
+    }
+    const { url, command, within, timeout, every, failures = false } = app.question.check;
+    if (this.#answers?.app !== app) this.#answers = { app, well: false, bad: [] };
+    const seen = this.#answers;
+    let answer = "alive";
+    if (url !== undefined || command !== undefined) {
+      answer = (await askHealth(app.question, timeout)) ?? "well";
+      seen.well ||= answer === "well";
+      // an app has the whole of health.within for its start: systemd must not take that for a hang
+      if (!seen.well && app.uptime() < within) answer = "starting";
+    }
+    // the app may have been replaced while it was asked
+    if (this.#app !== app) return 0;
+    if (this.#health !== undefined && this.#health !== answer) this.#parts.log.own(`health: ${answer}`);
+    this.#health = answer;
+    const isNew = this.#state.phase === "watched";
+    const pause = isNew ? Math.min(watchEvery, every) : every;
+    const now = performance.now();
+    seen.bad = healthyAnswers.includes(answer) ? [] : [...seen.bad, now];
+    // systemd's watchdog may have the app asked more often
+    if (failures && seen.bad.length >= failures && now - (seen.bad[0] ?? now) >= (failures - 1) * pause) {
+      seen.bad = [];
+      this.tell({ type: "ill", pid: app.pid, wrong: answer, forever: app.settings.forever });
+    }
+    return pause;
   }
 
   private async look(): Promise<void> {
@@ -351,25 +512,12 @@ export class Launcher {
     });
   }
 
-  private async appEnded(
-    app: { pid: number; uptime(): number },
-    { how, code }: { how: string; code: number },
-  ): Promise<void> {
-    if (this.#runner.app !== app) return;
+  private async appEnded(app: Running, { how, code }: AppEnd): Promise<void> {
+    if (this.#app !== app) return;
     const lived = app.uptime();
-    const forever = (await this.settings())?.forever ?? false;
     const follows = (await this.every()) !== undefined;
-    this.tell({ type: "ended", pid: app.pid, how, code, lived, forever, follows });
+    this.tell({ type: "ended", pid: app.pid, how, code, lived, forever: app.settings.forever, follows });
     if (this.#state.phase === "given up") await notify(`STATUS=given up: ${this.#state.memory.stopped?.reason}`);
-  }
-
-  private async appIll(pid: number, wrong: string): Promise<void> {
-    const forever = (await this.settings())?.forever ?? false;
-    this.tell({ type: "ill", pid, wrong, forever });
-  }
-
-  private settings() {
-    return this.#parts.releases.settings(this.#state.version).catch(() => undefined);
   }
 
   private async startTimer(ms: number | "watch"): Promise<void> {
@@ -441,7 +589,7 @@ export class Launcher {
 
   private async status(): Promise<Status> {
     const { phase, restarts, lastEnd, memory } = this.#state;
-    const { app } = this.#runner;
+    const app = this.#app?.alive ? this.#app : undefined;
     const words = {
       waiting: "waiting to restart",
       "given up": "given up",
@@ -449,13 +597,13 @@ export class Launcher {
     } as const;
     const at = this.#schedule?.at;
     return await describeStatus(this.#parts.releases, memory, {
-      state: app?.alive ? "running" : (words[phase as keyof typeof words] ?? "stopped"),
-      pid: app?.alive ? app.pid : undefined,
-      uptime: app?.alive ? app.uptime() : undefined,
+      state: app ? "running" : (words[phase as keyof typeof words] ?? "stopped"),
+      pid: app?.pid,
+      uptime: app?.uptime(),
       restarts: restarts.total,
       lastEnd,
-      health: this.#health?.last,
-      memory: app?.alive ? await app.memory() : undefined,
+      health: app && (this.#health ?? "not asked yet"),
+      memory: await app?.memory(),
       nextCheck: at === undefined ? undefined : new Date(Date.now() + at - performance.now()).toISOString(),
     });
   }
@@ -464,11 +612,10 @@ export class Launcher {
     const { lock, log } = this.#parts;
     clearTimeout(this.#timer);
     clearTimeout(this.#schedule?.timer);
-    this.#health?.close();
     if (this.#parts.runs) await notify("STOPPING=1");
     this.#options.stopping.abort();
     await this.#work;
-    this.#runner.close();
+    this.#socket?.socket.close();
     await this.#beside;
     await this.#messages.close(this.#parts.runs ? 5000 : 15_000);
     await log.close();

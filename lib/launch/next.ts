@@ -1,4 +1,3 @@
-import { planIllRestart, planRestart, goodRun, maxIllRestarts, type Restarts } from "./restarts.ts";
 import { byHand, type LauncherState, type VersionChange, withFailed } from "./state.ts";
 
 /**
@@ -539,3 +538,41 @@ const work = (...steps: Step[]): Effect => ({ do: "work", steps });
 const say = (line: string): Effect => ({ do: "say", line });
 const timer = (ms: number | "watch"): Effect => ({ do: "timer", ms });
 const start = ({ version }: State): Step => ({ do: "start", version });
+
+/** Milliseconds an app must have lived for its crashes so far to be forgiven. */
+export const goodRun = 60_000;
+/** After so many quick ends in a row the app is given up. */
+export const crashLoop = 10;
+/** So often an app that runs and is not healthy is started again within an hour; then it stays as it is. */
+const maxIllRestarts = 5;
+
+const minPause = 1000;
+const maxPause = 60_000;
+const hour = 3_600_000;
+
+/** What is known of the app's ends. */
+export interface Restarts {
+  /** Ends in a row, each after less than a good run. */
+  quick: number;
+  /** Starts after the first one, ever. */
+  total: number;
+}
+
+type RestartPlan =
+  | { again: true; pause: number; restarts: Restarts; reason?: undefined }
+  | { again: false; reason: string };
+
+/** Whether, and after how many milliseconds, an app is started again that lived for `lived` milliseconds. */
+export function planRestart(restarts: Restarts, lived: number, how: string): RestartPlan {
+  const quick = lived >= goodRun ? 1 : restarts.quick + 1;
+  const times = `it ended ${quick} times in a row within a minute, the last time with ${how}`;
+  if (quick > crashLoop) return { again: false, reason: `crash loop: ${times}` };
+  const pause = Math.min(maxPause, minPause * 2 ** (quick - 1));
+  return { again: true, pause, restarts: { quick, total: restarts.total + 1 } };
+}
+
+/** When an ill app was started again, with this time; undefined when it was too often. Times by one clock. */
+function planIllRestart(times: readonly number[], now: number): number[] | undefined {
+  const lately = times.filter((time) => now - time < hour);
+  return lately.length < maxIllRestarts ? [...lately, now] : undefined;
+}

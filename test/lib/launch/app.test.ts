@@ -6,7 +6,7 @@ import { bootId } from "../../../lib/core/id.ts";
 import { isAlive, startTimeOf } from "../../../lib/exec/process-tree.ts";
 import { readIfThere } from "../../../lib/files/files.ts";
 import { type App, AppProcesses } from "../../../lib/launch/app.ts";
-import { crashLoop, goodRun, planRestart, type Restarts } from "../../../lib/launch/restarts.ts";
+import { crashLoop, goodRun, planRestart, type Restarts } from "../../../lib/launch/next.ts";
 import { startCommand } from "../../helpers/run.ts";
 import { tempDir } from "../../helpers/tmp.ts";
 import { waitFor } from "../../helpers/wait.ts";
