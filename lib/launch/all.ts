@@ -1,5 +1,5 @@
 import { lstat, readFile } from "node:fs/promises";
-import { basename, resolve } from "node:path";
+import { resolve } from "node:path";
 import process from "node:process";
 import type { Terminal } from "../core/terminal.ts";
 import { cleanLine } from "../core/clean.ts";
@@ -19,15 +19,15 @@ import { readStatus, type Status } from "./status.ts";
 /** An app of this machine. What is not known is not there. */
 export interface ListedApp {
   directory: string;
-  app?: string;
-  version?: string;
+  app?: string | undefined;
+  version?: string | undefined;
   state: Status["state"] | "unknown";
   /** Milliseconds. */
-  uptime?: number;
+  uptime?: number | undefined;
   /** Bytes. */
-  memory?: number;
+  memory?: number | undefined;
   /** What is wrong, if anything. */
-  problem?: string;
+  problem?: string | undefined;
   /** What `launchfit status` would exit with. */
   code: 0 | 1 | 2 | 4;
 }
@@ -89,34 +89,20 @@ function listed(directory: string, status: Status): ListedApp {
   const isIll = health !== undefined && !healthyAnswers.includes(health);
   const isDown = status.state !== "running";
   const code = isIll || isDown ? 1 : statusCode(status);
-  const wrong = {
-    0: undefined,
-    1: isDown ? stopped?.reason : health,
-    2: hint,
-    4: lastCheck?.result,
-  };
+  const wrong = { 0: undefined, 1: isDown ? stopped?.reason : health, 2: hint, 4: lastCheck?.result };
   const nothing = version === undefined ? "nothing is installed" : undefined;
   return cleaned(directory, { ...status, code, problem: wrong[code] ?? nothing });
 }
 
-/** An answer may come from another user's process: nothing in it reaches the terminal as it is. */
+/** An answer may come from another user's process: of it only what it ought to be is taken, in one clean line. */
 function cleaned(directory: string, row: { [Key in keyof ListedApp]?: unknown }): ListedApp {
   const text = (value: unknown) => (typeof value === "string" ? cleanLine(value.slice(0, 1000)) : undefined);
   const count = (value: unknown) => (Number.isFinite(value) ? Number(value) : undefined);
-  const found = {
-    app: text(row.app),
-    version: text(row.version),
-    uptime: count(row.uptime),
-    memory: count(row.memory),
-    problem: text(row.problem),
-  };
-  const known = Object.entries(found).filter(([, value]) => value !== undefined);
-  return {
-    directory,
-    state: (text(row.state) ?? "unknown") as ListedApp["state"],
-    code: ([0, 2, 4] as const).find((code) => code === row.code) ?? 1,
-    ...Object.fromEntries(known),
-  };
+  const { app, version, problem, uptime, memory } = row;
+  const state = (text(row.state) ?? "unknown") as ListedApp["state"];
+  const code = ([0, 2, 4] as const).find((code) => code === row.code) ?? 1;
+  const texts = { app: text(app), version: text(version), problem: text(problem) };
+  return { directory, state, code, ...texts, uptime: count(uptime), memory: count(memory) };
 }
 
 /** The homes of the accounts that `setup app` made. */
@@ -150,21 +136,9 @@ async function runningHere(): Promise<string[]> {
 }
 
 async function directoryOf(path: string): Promise<string | undefined> {
-  const inside = /^(.*)\/\.launchfit\/socket$/.exec(path)?.[1];
-  const isHashed = /\/launchfit-\d+\/[0-9a-f]{24}$/.test(path);
-  if (inside === undefined && !isHashed) return undefined;
-  try {
-    const { uid } = await lstat(path);
-    const own = process.getuid?.();
-    if (own !== 0 && uid !== own) return undefined;
-    if (inside !== undefined) return inside;
-    // the path is too long for a socket: it is known by its hash, and the launchfit says it
-    const answer = await askStatus(path);
-    const directory = answer?.["directory"];
-    if (typeof directory !== "string") return undefined;
-    return basename(controlPath(directory)) === basename(path) ? directory : undefined;
-  } catch {
-    // another's mount namespace, or it has just ended
-    return undefined;
-  }
+  const directory = /^(.*)\/\.launchfit\/socket$/.exec(path)?.[1];
+  const own = process.getuid?.();
+  // it may lie in another mount namespace, or have just ended
+  const uid = directory === undefined ? undefined : (await lstat(path).catch(() => undefined))?.uid;
+  return uid !== undefined && (own === 0 || uid === own) ? directory : undefined;
 }

@@ -116,9 +116,7 @@ export type HealthCheck = Pick<ValuesOf<typeof healthKeys>, "within" | "every" |
   failures?: number | false;
 };
 
-const oneTest = alsoJson(mapOf(healthKeys), {
-  oneOf: [{ required: ["url"] }, { required: ["command"] }],
-});
+const oneTest = alsoJson(mapOf(healthKeys), { oneOf: [{ required: ["url"] }, { required: ["command"] }] });
 const health = changed(
   y.either([oneTest, command], "a URL, a command, or a map with url or command, within, every, timeout, failures"),
   (written): HealthCheck => {

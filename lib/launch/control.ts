@@ -1,10 +1,8 @@
-import { createHash } from "node:crypto";
 import { once } from "node:events";
-import { chmodSync, mkdirSync, statSync } from "node:fs";
-import { rm, rmdir } from "node:fs/promises";
+import { closeSync, openSync } from "node:fs";
+import { rm } from "node:fs/promises";
 import { createConnection, createServer, type Socket } from "node:net";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import process from "node:process";
 import { createInterface } from "node:readline";
 import { Busy, exitCodeOf, Failure, messageOf, Refused, systemCode, UsageError } from "../core/errors.ts";
@@ -47,14 +45,16 @@ const maxRequest = 64 * 1024;
 /** Bytes of one line of an answer, and of lines that wait for whoever follows the log. */
 const maxAnswer = 4 * 1024 * 1024;
 
-/** The socket's path: in the deploy directory, or under the run folder when that would be too long for unix(7). */
+/** The socket of a deploy directory. */
 export function controlPath(directory: string): string {
-  const inside = join(directory, ".launchfit", "socket");
-  if (Buffer.byteLength(inside) <= maxPath) return inside;
-  const uid = process.getuid?.() ?? 0;
-  const run = uid === 0 ? "/run" : (process.env.XDG_RUNTIME_DIR ?? tmpdir());
-  const name = createHash("sha256").update(directory).digest("hex").slice(0, 24);
-  return join(run, `launchfit-${uid}`, name);
+  return join(directory, ".launchfit", "socket");
+}
+
+/** The same file by a path that unix(7) takes: a long one goes by its folder's descriptor. */
+function shortened(path: string): { short: string; free: () => void } {
+  if (Buffer.byteLength(path) <= maxPath) return { short: path, free: () => {} };
+  const fd = openSync(dirname(path), "r");
+  return { short: `/proc/self/fd/${fd}/${basename(path)}`, free: () => closeSync(fd) };
 }
 
 export interface ControlServer {
@@ -63,10 +63,6 @@ export interface ControlServer {
 
 /** Serve requests at `path`. The caller holds the directory's lock, so an old socket there is a dead one. */
 export async function serveControl(path: string, handle: ControlHandler): Promise<ControlServer> {
-  const folder = join(path, "..");
-  mkdirSync(folder, { recursive: true, mode: 0o700 });
-  const { uid } = statSync(folder);
-  if (uid !== process.getuid?.()) throw new Refused(`${folder} belongs to another user; remove it`);
   await rm(path, { force: true });
   const connections = new Set<Socket>();
   const server = createServer((socket) => {
@@ -75,12 +71,12 @@ export async function serveControl(path: string, handle: ControlHandler): Promis
     socket.on("error", () => {});
     void answer(socket, handle);
   });
+  const { short, free } = shortened(path);
   const before = process.umask(0o177);
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
-    server.listen(path, resolve);
+    server.listen(short, resolve);
   }).finally(() => process.umask(before));
-  chmodSync(path, 0o600);
   return {
     async close() {
       const closed = new Promise<void>((resolve) => void server.close(() => resolve()));
@@ -91,9 +87,8 @@ export async function serveControl(path: string, handle: ControlHandler): Promis
       }, lastAnswersWithin);
       await closed;
       clearTimeout(late);
+      free();
       await rm(path, { force: true });
-      // the run folder's part of ours goes with the last socket in it
-      await rmdir(folder).catch(() => {});
     },
   };
 }
@@ -163,10 +158,12 @@ export async function askControl(
   onLine: (value: Record<string, unknown>) => void = () => {},
   signal?: AbortSignal,
 ): Promise<ControlAnswer | undefined> {
-  const socket = createConnection(path);
-  signal?.addEventListener("abort", () => socket.destroy(new Error("it took too long")));
+  let socket: Socket;
   try {
-    await once(socket, "connect");
+    const { short, free } = shortened(path);
+    socket = createConnection(short);
+    signal?.addEventListener("abort", () => socket.destroy(new Error("it took too long")));
+    await once(socket, "connect").finally(free);
   } catch (error) {
     if (["ENOENT", "ECONNREFUSED"].includes(systemCode(error) ?? "")) return undefined;
     throw new Failure(`cannot ask launchfit at ${path}: ${messageOf(error)}`);

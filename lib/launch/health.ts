@@ -39,9 +39,7 @@ export async function awaitHealth(
   let over: string | undefined;
   const end = gone.then(({ how }) => (over ??= `it ended with ${how}`));
   const abort = new Promise<string>((resolve) =>
-    signal.addEventListener("abort", () => resolve((over ??= "launchfit is ending")), {
-      once: true,
-    }),
+    signal.addEventListener("abort", () => resolve((over ??= "launchfit is ending")), { once: true }),
   );
   const orOver = <T>(work: Promise<T>) => Promise.race([work, end, abort]);
   if (check.url === undefined && check.command === undefined) {

@@ -71,10 +71,7 @@ export async function rollback(
   const done = await launchOffline(folder, "launchfit rollback", options, (each) =>
     each.ask({ type: "rollback", version }),
   );
-  return {
-    version: String(done["version"]),
-    result: `${done["result"]}; the next start of the app uses it`,
-  };
+  return { version: String(done["version"]), result: `${done["result"]}; the next start of the app uses it` };
 }
 
 /**

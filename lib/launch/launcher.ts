@@ -214,12 +214,7 @@ export class Launcher {
     }
     const current = (await releases.current()) ?? "";
     const memory = (await this.#file.read()) ?? {};
-    this.tell({
-      type: "boot",
-      current,
-      memory,
-      sha256: await sha256Of(releases, memory.pending?.from ?? current),
-    });
+    this.tell({ type: "boot", current, memory, sha256: await sha256Of(releases, memory.pending?.from ?? current) });
     const { error } = await this.#started;
     if (error !== undefined) {
       const code = await this.ended;
@@ -506,10 +501,7 @@ export class Launcher {
     const { signal } = this.#options.stopping;
     const install = { ...this.#options, signal, note: log.own };
     const memory = () => this.#state.memory;
-    this.tell({
-      type: "looked",
-      ...(await look({ releases, memory, install, toRun: runs, log: log.own, signal })),
-    });
+    this.tell({ type: "looked", ...(await look({ releases, memory, install, toRun: runs, log: log.own, signal })) });
   }
 
   private async appEnded(app: Running, { how, code }: AppEnd): Promise<void> {
@@ -590,11 +582,7 @@ export class Launcher {
   private async status(): Promise<Status> {
     const { phase, restarts, lastEnd, memory } = this.#state;
     const app = this.#app?.alive ? this.#app : undefined;
-    const words = {
-      waiting: "waiting to restart",
-      "given up": "given up",
-      starting: "starting",
-    } as const;
+    const words = { waiting: "waiting to restart", "given up": "given up", starting: "starting" } as const;
     const at = this.#schedule?.at;
     return await describeStatus(this.#parts.releases, memory, {
       state: app ? "running" : (words[phase as keyof typeof words] ?? "stopped"),

@@ -121,9 +121,7 @@ async function listenOn(fd: number): Promise<string> {
 const { address, port, family } = server.address() ?? {};
 require("fs").writeSync(1, family === "IPv6" ? "[" + address + "]:" + port : address + ":" + port);
 process.exit();`;
-  const { stdout } = await $({
-    stdio: ["ignore", "pipe", "pipe", fd],
-  })`${process.execPath} -e ${script}`;
+  const { stdout } = await $({ stdio: ["ignore", "pipe", "pipe", fd] })`${process.execPath} -e ${script}`;
   return stdout;
 }
 

@@ -96,37 +96,15 @@ export type Found = { offered?: LauncherState["offered"] } & (
   /** `renamed`: what the version was called that has the place of `to` no more. */
   | { kind: "ready"; to: string; renamed?: string | undefined; overlap: boolean; sha256: Change["sha256"] }
   /** `to` is there when an update was tried; `isRelease`: the fault is its own, it is not tried again. */
-  | {
-      kind: "failed";
-      reason: string;
-      code: number;
-      to?: string;
-      isRelease?: boolean;
-      sha256?: string | undefined;
-    }
+  | { kind: "failed"; reason: string; code: number; to?: string; isRelease?: boolean; sha256?: string | undefined }
 );
 
 type Happening =
   | { type: "boot"; current: string; memory: LauncherState; sha256: Change["sha256"] }
   | { type: "done"; pid?: number | undefined }
   /** `byItself`: the one beside ended without being told to. `code`: the exit code that the reason stands for. */
-  | {
-      type: "failed";
-      step: Step["do"];
-      reason: string;
-      code?: number;
-      byItself?: boolean;
-      pid?: number | undefined;
-    }
-  | {
-      type: "ended";
-      pid: number;
-      how: string;
-      code: number;
-      lived: number;
-      forever: boolean;
-      follows: boolean;
-    }
+  | { type: "failed"; step: Step["do"]; reason: string; code?: number; byItself?: boolean; pid?: number | undefined }
+  | { type: "ended"; pid: number; how: string; code: number; lived: number; forever: boolean; follows: boolean }
   | { type: "ill"; pid: number; wrong: string; forever: boolean }
   | { type: "timer" }
   | { type: "check"; id?: number | undefined }
@@ -208,11 +186,7 @@ const requests = {
     const beside = overlap && state.pid !== undefined;
     const change: Change = { from, to, ...kind, asker, sha256, overlap: beside };
     // the one that is still watched is not judged any more
-    const replaced: Answer = {
-      ok: false,
-      code: 1,
-      error: `${from} was replaced by ${to} while it was watched`,
-    };
+    const replaced: Answer = { ok: false, code: 1, error: `${from} was replaced by ${to} while it was watched` };
     const [told, effects] = tell(state, state.change?.asker, replaced, at);
     const line = isRollback ? `rollback ${from} → ${to}` : `update ${from} → ${to}`;
     return begin(told, change, [...effects, say(line)]);
@@ -224,13 +198,7 @@ const table: Record<Phase, Handlers> = {
   starting: {
     done: (state, { pid, at }) => {
       const { owed, change, memory } = state;
-      const up: State = {
-        ...state,
-        pid,
-        isUp: true,
-        owed: undefined,
-        phase: change ? "watched" : "running",
-      };
+      const up: State = { ...state, pid, isUp: true, owed: undefined, phase: change ? "watched" : "running" };
       const answer: Answer | undefined = owed?.answer.ok
         ? { ...owed.answer, pid }
         : owed && { ...owed.answer, error: `${owed.answer.error} runs again` };
@@ -253,14 +221,7 @@ const table: Record<Phase, Handlers> = {
         return change
           ? [{ ...told, phase: "watched" }, [...effects, timer("watch")]]
           : [{ ...told, phase: told.pid === undefined ? "given up" : "running" }, effects];
-      const [later, more] = notRunning(told, {
-        how: reason,
-        code: 1,
-        lived: 0,
-        forever: true,
-        follows: true,
-        at,
-      });
+      const [later, more] = notRunning(told, { how: reason, code: 1, lived: 0, forever: true, follows: true, at });
       return [later, [...effects, say(`cannot start: ${reason}`), ...more]];
     },
   },
@@ -287,10 +248,7 @@ const table: Record<Phase, Handlers> = {
     // it has run for a good while
     timer: (state) => [{ ...state, memory: { ...state.memory, crashLoop: undefined } }, []],
   },
-  waiting: {
-    ...requests,
-    timer: (state) => [{ ...state, phase: "starting" }, [work(start(state))]],
-  },
+  waiting: { ...requests, timer: (state) => [{ ...state, phase: "starting" }, [work(start(state))]] },
   "given up": requests,
   choosing: {
     chosen: (state, event) => requests.change({ ...state, owed: undefined }, { ...event, type: "change" }),
@@ -438,12 +396,7 @@ function holdsUp(state: State, { at }: { at: string }): Result {
     ...(runs ? { stopped: undefined } : {}),
   };
   const result = `${isRollback ? "rolled back" : "updated"} ${from} → ${to}`;
-  const good: State = {
-    ...state,
-    phase: "running",
-    change: undefined,
-    memory: { ...memory, ...done },
-  };
+  const good: State = { ...state, phase: "running", change: undefined, memory: { ...memory, ...done } };
   const [told, effects] = tell(good, asker, { ok: true, version: to, result, updated: true }, at);
   return [told, [{ do: "prune", needed: [to] }, ...effects]];
 }
@@ -460,12 +413,7 @@ function undo(state: State, wrong: string): Result {
 /** The verdict after an undo, told once the one before is started. */
 function back(state: State, version: string, at: string): Result {
   const change = state.change as Change;
-  const known: State = {
-    ...state,
-    version,
-    pid: undefined,
-    phase: state.runs ? "starting" : "running",
-  };
+  const known: State = { ...state, version, pid: undefined, phase: state.runs ? "starting" : "running" };
   if (!state.runs) return fails(known, change, `${change.from} is current again`, at);
   const [noted] = fails(known, { ...change, asker: undefined }, "", at);
   const told = `${change.to} did not hold up: ${change.wrong}; ${version}`;

@@ -124,10 +124,7 @@ export async function runAsOwner({ uid, gid }: Owner, [command = "", ...words]: 
 }
 
 /** What precedes the hint, where a web folder is not followed although nobody said so. */
-const notFollowed = {
-  "not configured": "no updates are configured",
-  unknown: "none until this is corrected",
-};
+const notFollowed = { "not configured": "no updates are configured", unknown: "none until this is corrected" };
 
 /** What is offered and is not current. Pure. */
 function offeredBeside(version: string | undefined, remembered: LauncherState): Status["offered"] {

@@ -31,9 +31,7 @@ export async function look({ releases, memory, install, toRun, log, signal }: Lo
     const session = await openSession(releases.deploy, config, "launchfit check", install);
     try {
       // that VERSION is as it was tells enough only while the version it names is current
-      const update = await findUpdate(session, {
-        conditional: memory().offered?.version === before,
-      });
+      const update = await findUpdate(session, { conditional: memory().offered?.version === before });
       const { kind, version, sha256 } = update;
       offered = kind === "unchanged" ? memory().offered : { version, sha256 };
       if (kind === "current") await recordDone(session, update);
@@ -59,20 +57,10 @@ export async function look({ releases, memory, install, toRun, log, signal }: Lo
       offered,
     };
   } catch (error) {
-    const failed = {
-      kind: "failed",
-      reason: messageOf(error),
-      code: exitCodeOf(error) ?? 1,
-      offered,
-    } as const;
+    const failed = { kind: "failed", reason: messageOf(error), code: exitCodeOf(error) ?? 1, offered } as const;
     if (to === undefined) return failed;
     const isRelease = error instanceof ReleaseFailed;
-    return {
-      ...failed,
-      to,
-      isRelease,
-      sha256: isRelease ? await releases.sha256Of(to) : undefined,
-    };
+    return { ...failed, to, isRelease, sha256: isRelease ? await releases.sha256Of(to) : undefined };
   }
 }
 

@@ -29,10 +29,7 @@ export interface FileListOptions {
   privateKeys?: readonly (string | undefined)[];
 }
 
-const unreadable: Record<string, string> = {
-  ENOENT: "is not there",
-  ENOTDIR: "is not a folder",
-};
+const unreadable: Record<string, string> = { ENOENT: "is not there", ENOTDIR: "is not a folder" };
 
 /** Never packed. */
 const never = new Set([".git", ".releaseignore", ".launchfit"]);

@@ -112,12 +112,7 @@ function planKeys(now: KeyLines, change: KeyChange): KeyLines {
   if (!now.keys.includes(gone) && !now.roots.includes(gone))
     throw new UsageError(`${gone} is not one of the keys; release keys list shows them`);
   const left = (list: readonly string[]) => list.filter((key) => key !== gone);
-  return {
-    ...next,
-    keys: left(now.keys),
-    roots: left(now.roots),
-    revoked: [...now.revoked, gone],
-  };
+  return { ...next, keys: left(now.keys), roots: left(now.roots), revoked: [...now.revoked, gone] };
 }
 
 /** What clients would refuse is not written. */

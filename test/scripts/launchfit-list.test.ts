@@ -26,7 +26,7 @@ async function listed(folders: string[], ...args: string[]) {
   return { rows: folders.map((folder) => rows.find((row) => row.directory === folder)), result };
 }
 
-test("those that run are found by themselves, also with a long path; those that do not when they are named", async () => {
+test("those that run are found by themselves; those that do not, or have a long path, when they are named", async () => {
   const one = await deploy(publisher);
   const long = await deploy(publisher, { folder: join(tempDir(), `a b ${"x".repeat(90)}`) });
   const stopped = await deploy(publisher);
@@ -34,7 +34,8 @@ test("those that run are found by themselves, also with a long path; those that 
   const running = [await one.launch(), await long.launch()];
   await waitFor(async () => (await one.ask()) === "1" && (await long.ask()) === "1");
   const folders = [one.folder, long.folder, stopped.folder, empty];
-  const { rows } = await listed(folders);
+  assert.equal((await listed(folders)).rows.slice(1), [undefined, undefined, undefined]);
+  const { rows } = await listed(folders, long.folder);
   for (const row of rows.slice(0, 2)) {
     const { app, version, state, uptime, memory, code } = (row ?? {}) as Partial<Row>;
     assert.equal({ app, version, state, code }, { app: "my-app", version: "1", state: "running", code: 0 });
