@@ -44,7 +44,7 @@ test("those that run are found by themselves; those that do not, or have a long 
   }
   assert.equal(rows.slice(2), [undefined, undefined]);
 
-  const named = await listed(folders, stopped.folder, empty, one.folder);
+  const named = await listed(folders, stopped.folder, empty, one.folder, long.folder);
   assert.equal(
     named.rows.map((row) => [row?.["app"], row?.["state"], row?.["code"]]),
     [
