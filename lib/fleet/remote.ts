@@ -150,8 +150,8 @@ export function plainWords(error: unknown): string {
 /** There is no room on the disk: a second attempt, which needs more, is not made. */
 export class FullDisk extends Failure {
   override name = "FullDisk";
-  constructor() {
-    super("the disk is full");
+  constructor(why = "the disk is full") {
+    super(why);
   }
 }
 
@@ -162,8 +162,11 @@ const leastRoom = 1024 * 1024;
 export async function toFullDisk(error: unknown, folder: string): Promise<unknown> {
   if (["ENOSPC", "EDQUOT"].includes(systemCode(error) ?? "")) return new FullDisk();
   if (!(error instanceof ProcessOutput)) return error;
-  // git gives no reason for the file at which a checkout met the end of the room, and removes it
-  if (/No space left on device|Disk quota exceeded|unable to write file/i.test(error.stderr)) return new FullDisk();
+  if (/No space left on device|Disk quota exceeded/i.test(error.stderr)) return new FullDisk();
   const room = await statfs(folder).catch(() => undefined);
-  return room && room.bavail * room.bsize < leastRoom ? new FullDisk() : error;
+  if (room && room.bavail * room.bsize < leastRoom) return new FullDisk();
+  // git tells no reason, and removes the file: there is room again
+  if (/unable to write file/i.test(error.stderr))
+    return new FullDisk("git cannot write a file: the disk is full, or it fails");
+  return error;
 }

@@ -216,7 +216,8 @@ export class Trust {
       this.#etags = got.etag === undefined ? others : { ...others, [folder.url]: got.etag };
     } catch (error) {
       this.#failure = error;
-      this.#note(`${messageOf(error)}; going on without it`);
+      // what is down says so when it is asked for its VERSION
+      if (error instanceof Refused) this.#note(`${messageOf(error)}; going on without it`);
     }
   }
 

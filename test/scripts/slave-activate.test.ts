@@ -370,7 +370,7 @@ testUnless(test, needsRoot)("a full disk is called one, and no larger attempt fo
     // room for the pack, and none for the tree
     await repo.push({ big: null, same: Buffer.alloc(4 * 1024 * 1024, 97) });
     const again = await activate();
-    assert.match(again.stderr, /the disk is full; [0-9a-f]{12} stays in place/);
+    assert.match(again.stderr, /git cannot write a file: the disk is full, or it fails; [0-9a-f]{12} stays in place/);
     assert.not.match(again.stderr, /fetching all of it/);
     await repo.push({ same: null, "index.html": "two" });
     await activate([], { expect: 0 });
