@@ -29,9 +29,9 @@ export function planServer(facts: Facts, bus?: BusClient): Plan {
   const next: Note = { title: "Next", lines: [proxy, "setup repo OWNER/NAME"] };
   return {
     needs: ["git", "flock", "setpriv", "rsync", "ssh", "ssh-keygen"],
-    scripts: ["hook-server", "build", "release", "server-update", "logs"],
+    scripts: ["hook-server", "build", "downloads", "uploads", "release", "server-update", "logs"],
     items: [
-      ...commands(facts, ["hook-server", "build", "release", "server-update"]),
+      ...commands(facts, ["hook-server", "build", "downloads", "uploads", "release", "server-update"]),
       ...serverFiles(facts),
       ...(bus
         ? [...masterOnBus(bus), running(["server-update.timer"], "renews the orders of slaves that are off")]

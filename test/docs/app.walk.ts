@@ -2,7 +2,7 @@
 import * as assert from "uvu/assert";
 import type { Machine } from "../helpers/machine.ts";
 import { answered, openPage } from "../helpers/pages.ts";
-import { appServer, furnish, serve } from "../helpers/world.ts";
+import { copied, appServer, furnish, serve } from "../helpers/world.ts";
 
 /** A command that goes on in a terminal of its own, and what it says. */
 const inTerminal = (text: string) => `setsid bash -c '${text}' >terminal.txt 2>&1 &`;
@@ -14,7 +14,9 @@ export async function walkApp(machine: Machine): Promise<void> {
   await furnish(machine, { repos: ["me/my-app"], hosts: [] });
   await serve(machine, "example.com", "/srv/www");
   await sh(`
+    ${copied}
     node /usr/local/lib/boatyard/setup.mjs server --yes
+    ln -s /usr/local/lib/boatyard/launchfit.mjs /usr/local/bin/launchfit
     mkdir -p app/build
     printf 'from: upload\\nto: { web: { rsync: /srv/www/ } }\\n' >app/uploads.yml`);
 

@@ -2,7 +2,7 @@
 import * as assert from "uvu/assert";
 import type { Machine } from "../helpers/machine.ts";
 import { openPage } from "../helpers/pages.ts";
-import { furnish } from "../helpers/world.ts";
+import { copied, furnish } from "../helpers/world.ts";
 
 const slaves = [1, 2, 3, 4, 5, 6].map((number) => `slave${number}.example.com`);
 
@@ -12,6 +12,7 @@ export async function walkFleet(machine: Machine): Promise<void> {
   await furnish(machine, { repos: ["me/site"], hosts: slaves });
   // what docs/server.md leaves behind
   await sh(`
+    ${copied}
     node /usr/local/lib/boatyard/setup.mjs server --yes
     ${page.inline("setup server")} --yes
     setup repo me/site --yes`);

@@ -2,7 +2,7 @@
 import * as assert from "uvu/assert";
 import type { Machine } from "../helpers/machine.ts";
 import { answered, openPage } from "../helpers/pages.ts";
-import { furnish, installServer, makeApp, serve } from "../helpers/world.ts";
+import { copied, furnish, installServer, makeApp, serve } from "../helpers/world.ts";
 
 const secret = "/etc/boatyard/site.secret";
 const mainPid = "systemctl show --property=MainPID --value hook-server.service";
@@ -23,7 +23,7 @@ export async function walkOperations(machine: Machine, another: () => Promise<Ma
 
   await furnish(machine, { repos: ["jostylr/site"], hosts: ["hooks.example.com"] });
   await installServer(machine, "jostylr/site");
-  await sh(answered(page.inline("setup server")));
+  await sh(answered("setup server"));
   await sh("setup slave --base https://github.com/jostylr/ --secret-file /etc/server-update/secret --yes");
   await sh("hostname >/etc/server-update/slavelist.txt; echo 127.0.0.1 $(hostname) >>/etc/hosts");
   await sh(`pushed jostylr/site ${secret} two`);
@@ -101,9 +101,10 @@ export async function walkOperations(machine: Machine, another: () => Promise<Ma
   try {
     await furnish(other, { repos: ["jostylr/site"], hosts: ["hooks.example.com"] });
     await other.sh("base64 -d >boatyard-backup.tgz", 0, bytes);
+    await other.sh(copied);
     const restored = await other.sh(page.block("tar xzf"));
     assert.match(restored.stdout, "hook-server is not started yet");
-    assert.match(restored.stdout, "(as before, in /etc/boatyard/site.secret)");
+    assert.match(restored.stdout, "(as before, in /etc/boatyard/site.secret; setup repo");
     await other.sh("pushed jostylr/site /etc/boatyard/new.secret six");
     assert.is((await other.sh("cat /home/site/site/index.html")).stdout, "six\n");
   } finally {

@@ -113,11 +113,13 @@ export async function furnish({ sh }: Machine, { repos, hosts }: { repos: string
     until curl -sf -o /dev/null https://github.com/${repos[0]}.git/HEAD; do sleep 0.05; done`);
 }
 
+/** The scripts where docs/server.md copies them to. */
+export const copied = "mkdir -p /usr/local/lib/boatyard; cp clone/dist/*.mjs /usr/local/lib/boatyard/";
+
 /** What docs/server.md leaves behind, with a push of `repo` on its way. */
 export async function installServer({ sh }: Machine, repo: string): Promise<void> {
   await sh(`
-    mkdir -p /usr/local/lib/boatyard
-    cp clone/dist/*.mjs /usr/local/lib/boatyard/
+    ${copied}
     node /usr/local/lib/boatyard/setup.mjs server --yes
     setup repo ${repo} --yes
     until hook-server status --json | grep -q '"${repo}"'; do sleep 0.1; done

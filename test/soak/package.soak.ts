@@ -127,7 +127,7 @@ for (const suite of ["bookworm", "trixie"]) {
         await sh(`${fix.replace("remove what is older: ", "")}
           cd /etc/systemd/system; rm hook-server.* build@.* logs-rotate@.* server-update.* launchfit@.service
           systemctl daemon-reload; /usr/bin/boatyard setup server --yes
-          systemctl reenable logs-rotate@site.timer launchfit@my-app; systemctl restart launchfit@my-app`);
+          systemctl reenable hook-server.socket hook-server.service logs-rotate@site.timer launchfit@my-app; systemctl restart launchfit@my-app`);
         assert.match(
           (await sh("hash -r; command -v build; ls /usr/local/bin /etc/systemd/system")).stdout,
           /^\/usr\/bin\/build\n(?![\s\S]*hook-server\.service\n)/,

@@ -10,6 +10,7 @@ import { needsCommand, testUnless } from "../helpers/skip.ts";
 import { waitFor } from "../helpers/wait.ts";
 import { furnish, installServer } from "../helpers/world.ts";
 
+const entry = "/etc/boatyard/hooks.d/jostylr+site.yml";
 const deliver = "deliver jostylr/site /etc/boatyard/site.secret";
 
 /** docs/many-machines.md to the letter, all on one machine: Debian's nats-server becomes the bus of the slave there. */
@@ -123,7 +124,7 @@ for (const suite of ["bookworm", "trixie"]) {
       await sh(`setup slave --base https://git.example.com/me/ --secret-file /etc/server-update/secret --yes
         sed -i 's#^base:.*#base: https://github.com/jostylr/#' /etc/boatyard/slave.yml; systemctl restart slave-server`);
       await sh(`echo 127.0.0.1 name=$(uname -n) > /etc/server-update/slavelist.txt
-        sed -i 's#^    dir: .*#&\\n    then: ["server-update site --wait --secret-file /etc/server-update/secret"]#' /etc/boatyard/hooks.yml
+        sed -i 's#^    dir: .*#&\\n    on_success: ["server-update site --wait --secret-file /etc/server-update/secret"]#' ${entry}
         systemctl reload hook-server; cd work/jostylr/site; echo 2 > two.txt; git add .; git commit -qm two; git push -q origin HEAD:main`);
       await sh(deliver);
       await waitFor(async () => (await sh("cat /srv/slave/repos/site/two.txt || :")).stdout === "2\n", {
@@ -139,10 +140,10 @@ for (const suite of ["bookworm", "trixie"]) {
           what: `${unit} to come back`,
         });
       // what does not come up is not ready, however often setup is run
-      await sh("sed -i s/dir:/dirr:/ /etc/boatyard/hooks.yml; systemctl restart hook-server", 1);
+      await sh(`sed -i s/dir:/dirr:/ ${entry}; systemctl restart hook-server`, 1);
       for (const _ of [1, 2])
         assert.match((await sh("setup server --yes", 1)).stderr, /systemctl enable --now[^]*unknown key "dirr"/);
-      await sh(`sed -i s/dirr:/dir:/ /etc/boatyard/hooks.yml
+      await sh(`sed -i s/dirr:/dir:/ ${entry}
           systemctl stop hook-server.service; systemctl reset-failed hook-server.service || :
           setup server --yes`);
       if (needsCommand("nats-server") === undefined) await walkBus(machine);
