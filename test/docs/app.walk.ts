@@ -69,7 +69,7 @@ export async function walkApp(machine: Machine): Promise<void> {
   await sh(page.block("launchfit https://example.com/boatyard --dir", reader));
   await sh("echo '// new' >>clone/dist/logs.mjs");
   await ship("0.1.1");
-  const newer = await sh(page.block("launchfit --dir"));
+  const newer = await sh(page.block("launchfit check --once"));
   assert.match(newer.stdout, /replace +links in \/usr\/local\/bin/);
   assert.is((await sh("tail -n 1 $(readlink /usr/local/bin/logs)")).stdout, "// new\n");
   assert.match(

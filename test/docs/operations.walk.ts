@@ -81,6 +81,7 @@ export async function walkOperations(machine: Machine, another: () => Promise<Ma
   const { key, publish } = await makeApp(machine);
   await publish("1.0");
   await sh(`setup app my-app --server https://example.com/app-updates --key ${key} --yes`);
+  await line("systemctl restart launchfit@my-app");
   await publish("1.1");
   const runs = "launchfit status --dir /srv/my-app";
   await sh("launchfit check --dir /srv/my-app");
@@ -120,7 +121,7 @@ export async function walkOperations(machine: Machine, another: () => Promise<Ma
   await sh(answered(page.inline("setup remove app NAME", { NAME: "my-app" })));
   await sh(answered(page.inline("setup remove slave")));
   await sh(answered(page.inline("setup remove server")));
-  const rest = await sh("ls /usr/local/lib /etc/systemd/system; ls -d /home/site/site/index.html");
+  const rest = await sh("ls /usr/local/bin /etc/systemd/system; ls -d /home/site/site/index.html");
   assert.not.match(rest.stdout, /boatyard|hook-server|slave-server|logs-rotate/);
   assert.match((await sh("cat /etc/boatyard/hooks.yml")).stdout, "repos: {}");
 
