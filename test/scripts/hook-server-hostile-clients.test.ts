@@ -202,7 +202,7 @@ test("with an address of its own the page is there, and deliveries alone at thei
     ["/healthz", [200, 200]],
     ["/", [404, 200]],
     ["/sign-in", [404, 200]],
-    ["/live", [404, 200]],
+    ["/runs", [404, 200]],
   ] as const)
     assert.equal([await ask(deliveries, path), await ask(page, path)], expected, path);
   assert.is(await ask(deliveries, "/hook", "{}"), 415);
