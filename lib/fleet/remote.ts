@@ -166,7 +166,7 @@ export async function toFullDisk(error: unknown, folder: string): Promise<unknow
   const room = await statfs(folder).catch(() => undefined);
   if (room && room.bavail * room.bsize < leastRoom) return new FullDisk();
   // git tells no reason, and removes the file: there is room again
-  if (/unable to (?:write|create)|failed to write|write error/i.test(error.stderr))
+  if (/unable to write (?:file|new index file)/i.test(error.stderr))
     return new FullDisk("git cannot write a file: the disk is full, or it fails");
   return error;
 }

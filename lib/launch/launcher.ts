@@ -251,10 +251,14 @@ export class Launcher {
       case "look":
         void this.look();
         break;
-      case "reply":
-        this.#asked.get(effect.id)?.(effect.answer);
+      case "reply": {
+        const reply = this.#asked.get(effect.id);
         this.#asked.delete(effect.id);
+        // what is answered is on the disk
+        const written = () => reply?.(effect.answer);
+        void this.#beside.then(written, written);
         break;
+      }
       case "timer":
         void this.startTimer(effect.ms);
         break;
