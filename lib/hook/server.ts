@@ -115,7 +115,12 @@ export async function openServer(settings: Settings, log: ServerLog) {
 
   let tidying: NodeJS.Timeout | undefined;
   function tidySoon(): void {
-    tidying ??= setTimeout(() => void tidyUp().finally(() => (tidying = undefined)), 500).unref();
+    const begin = () => {
+      // a run that ends while this goes on is for the next time
+      tidying = undefined;
+      void tidyUp();
+    };
+    tidying ??= setTimeout(begin, 500).unref();
   }
 
   /** Where the runs are: a file, or, for several builders, the bus. */
