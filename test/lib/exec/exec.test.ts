@@ -201,7 +201,6 @@ test("what may outlive the script is left when it ends, all else is ended; only 
   assert.is((await goes).signal, "SIGTERM");
   assert.ok(stays.pid && (await startTimeOf(stays.pid)));
   await endTree({ pid: stays.pid });
-  await stays;
   const session = async (asks: boolean) => Number((await $({ asks })`ps -o sid= -p $$`).stdout);
   const own = Number((await $({ asks: true })`ps -o sid= -p ${process.pid}`).stdout);
   assert.is(await session(true), own);
