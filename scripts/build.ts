@@ -50,6 +50,7 @@ import {
   checkStage,
   openRun,
   previewStage,
+  type RunPlace,
   type Stage,
   type StageContext,
   stageEnvironment,
@@ -149,14 +150,18 @@ DIR/build.yml names other stages, commands, env and timeout: see docs/build.md.
     };
 
     if (flags.apart) {
+      const narrowed = ["only", "skip", "force", "if-changed", "check", "dry-run"] as const;
+      const other = narrowed.find((name) => [flags[name]].flat().some(Boolean));
+      if (other !== undefined) throw new UsageError(`--apart builds all of it, anew; leave --${other} out`);
       if (!checkout) throw new UsageError(`${dir} is not a git checkout: there is no worktree of it`);
       if (ref === undefined) throw new UsageError("--apart: which branch or tag? name it with --ref");
       const branch = findBranch({ ref, sha: asked }, await readHead(checkout));
       if (!branch) throw new UsageError(`${dir} has no remote to fetch ${ref} from`);
-      const tree = await treeBeside(dir);
-      const place = { dir, work: tree.dir };
+      const place: RunPlace = { dir, work: dir };
       const run = await openRun((id) => `build ${id}`, place, { wait: flags.wait, terminal, signal });
       await excludeFromGit(checkout, ["/logs.txt", "/logs.txt.*"]);
+      const tree = await treeBeside(dir);
+      place.work = tree.dir;
       await run.begin({ event: "manual", ref: shortRef(branch.ref), sha: asked });
       await run.stage("pull", async (s) => {
         ({ to: sha } = await fetchCommit(checkout, branch, s));

@@ -115,6 +115,9 @@ test("--apart builds a branch or a commit of it in a worktree, which goes again,
   const failed = await build(dir, ["--apart", "--ref", "refs/heads/feature"], 1);
   assert.match(failed.text, /build +failed .*the build failed in say/);
   assert.equal(await readdir(join(dir, "..")), ["site"]);
+  for (const flag of [["--dry-run"], ["--only", "say"], ["--check"]])
+    assert.match((await build(dir, ["--apart", "--ref", "main", ...flag], 2)).text, `leave ${flag[0]} out`);
+  assert.equal(await readdir(join(dir, "..")), ["site"]);
   assert.match((await build(dir, ["--apart"], 2)).text, "--apart: which branch or tag? name it with --ref");
 });
 
