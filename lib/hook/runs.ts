@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
-import { messageOf } from "../core/errors.ts";
+import { Failure, messageOf } from "../core/errors.ts";
 import { isSafeRef, isSha } from "../core/names.ts";
 import { textOf } from "../git/git.ts";
 import { HttpError } from "../http/server.ts";
@@ -87,9 +87,13 @@ export class Runs {
     return String(this.#parts.store.revision);
   }
 
-  /** End a run that waits or is under way, for `by`. @throws {HttpError} 409 when it has ended. */
+  /** End a run that waits or is under way, for `by`. @throws {HttpError} 409 when it has ended, 503 without the bus. */
   async cancel({ id, state }: { id: string; state: string }, by: string): Promise<void> {
-    if (!(await this.#parts.scheduler.cancel(id, by))) throw new HttpError(409, `the run has ended already: ${state}`);
+    const isStopped = await this.#parts.scheduler.cancel(id, by).catch((error: unknown) => {
+      if (!(error instanceof Failure)) throw error;
+      throw new HttpError(503, `not cancelled: ${messageOf(error)}`, { "retry-after": "10" });
+    });
+    if (!isStopped) throw new HttpError(409, `the run has ended already: ${state}`);
   }
 
   /**

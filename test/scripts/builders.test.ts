@@ -142,6 +142,7 @@ testBus(
     const refused = await hung.push("me/b", sha(99));
     assert.is(refused.status, 503);
     assert.match(refused.text, "not accepted");
+    assert.match((await cli(["cancel", newest.id], 1)).stderr, "not cancelled");
     await bus.start();
     await waitFor(async () => (await hung.push("me/b", sha(99))).status === 202);
     await seen(`end me/b ${sha(99)} ${stopped}`);
