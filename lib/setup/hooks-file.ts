@@ -61,18 +61,12 @@ function plainValue(tree: Tree): unknown {
   return typeof tree.value === "number" ? tree.source : tree.value;
 }
 
-export interface HooksFile {
-  repos: RepoEntry[];
-  /** All files with secrets, whole paths. */
-  secretFiles: string[];
-}
-
-/** What such a file says. @throws {UsageError} when it is not YAML */
-export async function readHooks(text: string, file: string): Promise<HooksFile> {
+/** The repos of such a file. @throws {UsageError} when it is not YAML */
+export async function readHooks(text: string, file: string): Promise<RepoEntry[]> {
   const { value } = await parseConfig(text, file, anything);
   // also those of hooks.d start there
   const from = (path: string) => resolve("/etc/boatyard", path);
-  const repos = Object.entries(mapOf(mapOf(value)["repos"])).map(([repo, entry]): RepoEntry => {
+  return Object.entries(mapOf(mapOf(value)["repos"])).map(([repo, entry]): RepoEntry => {
     const { user, dir, refs, secret_file } = mapOf(entry);
     return {
       ...{ repo, file, user: wordsOf(user)[0], dir: wordsOf(dir)[0] },
@@ -80,8 +74,6 @@ export async function readHooks(text: string, file: string): Promise<HooksFile> 
       secretFiles: wordsOf(secret_file).map(from),
     };
   });
-  const token = wordsOf(mapOf(mapOf(value)["status"])["token_file"]).map(from);
-  return { repos, secretFiles: [...token, ...repos.flatMap(({ secretFiles }) => secretFiles)] };
 }
 
 function mapOf(value: unknown): Record<string, unknown> {

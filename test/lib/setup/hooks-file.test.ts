@@ -47,7 +47,7 @@ test("a user or a folder whose name YAML would take for something else is writte
 });
 
 test("all repos are found, however they are written", async () => {
-  const { repos, secretFiles } = await readHooks(
+  const repos = await readHooks(
     `# user: nobody
 repos:
   jostylr/site:      # user: comment
@@ -69,7 +69,7 @@ repos:
       ["ada/y", undefined, undefined],
     ],
   );
-  assert.equal(secretFiles, ["/etc/boatyard/site.secret"], "paths start from the folder of hooks.yml");
+  assert.equal(repos[0]?.secretFiles, ["/etc/boatyard/site.secret"], "paths start from the folder of hooks.yml");
 });
 
 test("a ref names a branch as hook-server reads it", () => {

@@ -49,7 +49,7 @@ test("a repo's plan, in its order", () => {
 
 test("after a restore hook-server starts once the last of its accounts is there", async () => {
   const hooks = "repos:\n  ada/one:\n    user: one\n  ada/two: { user: two, dir: /x }\n";
-  const { repos } = await readHooks(hooks, "/etc/boatyard/hooks.yml");
+  const repos = await readHooks(hooks, "/etc/boatyard/hooks.yml");
   const server = planServer({ ...facts, hooks, repos });
   assert.not.ok(lines(server).some((line) => /enable hook-server/.test(line)));
   assert.match(server.notes[0]?.title ?? "", "hook-server is not started yet");
@@ -62,9 +62,8 @@ test("after a restore hook-server starts once the last of its accounts is there"
   assert.ok(begins(parsePasswd("two:x:1001:1001:Boatyard ada/two:/home/two:/bin/bash\n")));
 });
 
-test("setup check finds every secret that hooks.yml names, one or a list, here or elsewhere", async () => {
-  const hooks = `status: { token_file: /etc/boatyard/status.token }
-repos:
+test("every secret that a repo names is known, one or a list, here or elsewhere", async () => {
+  const hooks = `repos:
   a/one:
     secret_file: /etc/boatyard/one.secret    # 600
   a/two:
@@ -72,13 +71,11 @@ repos:
   # secret_file: never
   a/three: { dir: /x, secret_file: /srv/three }
 `;
-  assert.equal((await readHooks(hooks, "/etc/boatyard/hooks.yml")).secretFiles, [
-    "/etc/boatyard/status.token",
-    "/etc/boatyard/one.secret",
-    "/etc/boatyard/new.secret",
-    "/etc/boatyard/two.secret",
-    "/srv/three",
-  ]);
+  const repos = await readHooks(hooks, "/etc/boatyard/hooks.yml");
+  assert.equal(
+    repos.flatMap(({ secretFiles }) => secretFiles),
+    ["/etc/boatyard/one.secret", "/etc/boatyard/new.secret", "/etc/boatyard/two.secret", "/srv/three"],
+  );
 });
 
 test("a slave's own home is open to a web server, a person's keeps its mode", () => {
