@@ -4,7 +4,7 @@ import { dirname, join } from "node:path";
 import process from "node:process";
 import { Failure, Refused } from "../core/errors.ts";
 import { $, type Shell } from "../exec/exec.ts";
-import { as, lookUpUser } from "../exec/users.ts";
+import { as, commentFor, lookUpUser } from "../exec/users.ts";
 import { exists, makeFolder, readIfThere, writeAtomic } from "../files/files.ts";
 import { StateFile } from "../files/state-file.ts";
 import { placesOf, type Record, recordSchema, type Spec } from "./app.ts";
@@ -15,7 +15,6 @@ import { caddyfileWith, commonFiles, filesOf, gitSettings, type ServerFile, unit
 const recordFolder = "/etc/boatyard/apps";
 const units = "/etc/systemd/system";
 const firstPort = 21_000;
-const comment = (name: string) => `Boatyard app ${name}`;
 
 /** The record of an app; undefined: there is none of that name. */
 export async function readRecord(name: string): Promise<Record | undefined> {
@@ -94,8 +93,9 @@ export async function makeApp(spec: Spec, { restart = false } = {}): Promise<voi
   const { name, branch, processes } = spec;
   const { home, bare, checkout, data, env, deploy, record: recordFile } = placesOf(name);
   const before = await readRecord(name);
+  const comment = commentFor(`app ${name}`);
   if (!(await hasAccount(name)))
-    await $`useradd -U --no-create-home --shell /bin/sh --home-dir ${home} --comment ${comment(name)} ${name}`;
+    await $`useradd -U --no-create-home --shell /bin/sh --home-dir ${home} --comment ${comment} ${name}`;
   const user = await lookUpUser(name);
   await $`install -d -m 700 -o ${name} -g ${name} ${home}`;
   const theirs = $(as(user, { cwd: home }));
@@ -183,7 +183,7 @@ async function put({ path, text, mode, isOwners = false }: ServerFile, theirs: S
 async function hasAccount(name: string): Promise<boolean> {
   const { ok, stdout } = await $({ nothrow: true })`getent passwd -- ${name}`;
   if (!ok) return false;
-  if (stdout.split(":")[4] === comment(name)) return true;
+  if (stdout.split(":")[4] === commentFor(`app ${name}`)) return true;
   throw new Refused(`this server has a user ${name} that boatyard up did not make; name the app otherwise: app.name`);
 }
 

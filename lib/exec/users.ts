@@ -13,6 +13,12 @@ export interface User {
   shell: string;
 }
 
+/** The comment (GECOS field) of an account that was made for something: by it a later run knows its own. */
+export const commentFor = (purpose: string): string => `Boatyard ${purpose}`;
+
+/** What an account was made for, by its comment: `OWNER/NAME`, `app NAME`, `slave`; undefined: it is a person's. */
+export const purposeOf = (comment: string): string | undefined => /^Boatyard (.+)$/.exec(comment)?.[1];
+
 /** Whether this process may run commands as another user. */
 export function isRoot(): boolean {
   return process.getuid?.() === 0;

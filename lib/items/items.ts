@@ -3,7 +3,7 @@ import { basename, dirname, join, relative } from "node:path";
 import { Failure, Refused } from "../core/errors.ts";
 import { cleanLine } from "../core/clean.ts";
 import { $, type CommandOptions, type Shell } from "../exec/exec.ts";
-import { as, lookUpUser } from "../exec/users.ts";
+import { as, commentFor, lookUpUser } from "../exec/users.ts";
 import { readIfThere, removeStaleTemporaries, writeAtomic } from "../files/files.ts";
 
 /**
@@ -239,9 +239,6 @@ export interface AccountOptions {
   purpose: string;
   shell?: string;
 }
-
-/** The comment (GECOS field) of an account for something. */
-export const commentFor = (purpose: string): string => `Boatyard ${purpose}`;
 
 /** A Unix account, as a line of sysusers.d(5): a system's, without a password. Its home is a `folder`. */
 export function account({ name, home, why, purpose, shell = "/usr/sbin/nologin" }: AccountOptions): Item {

@@ -6,6 +6,7 @@ import { cleanLine } from "../core/clean.ts";
 import { Failure, messageOf } from "../core/errors.ts";
 import { formatDuration, formatSize } from "../core/units.ts";
 import { $ } from "../exec/exec.ts";
+import { purposeOf } from "../exec/users.ts";
 import { askStatus, controlPath } from "./control.ts";
 import { healthyAnswers } from "./health.ts";
 import { readStatus, type Status } from "./status.ts";
@@ -110,7 +111,7 @@ async function appAccounts(): Promise<string[]> {
   const lines = (await readFile("/etc/passwd", "utf8").catch(() => "")).split("\n");
   const accounts = lines.map((line) => line.split(":"));
   return accounts.flatMap(([, , , , comment = "", home = ""]) =>
-    comment.startsWith("Boatyard app ") && home.startsWith("/") ? [home] : [],
+    purposeOf(comment)?.startsWith("app ") && home.startsWith("/") ? [home] : [],
   );
 }
 

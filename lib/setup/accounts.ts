@@ -1,12 +1,9 @@
 import { createHash } from "node:crypto";
 import { Refused } from "../core/errors.ts";
-import { commentFor } from "../items/items.ts";
+import { commentFor, purposeOf } from "../exec/users.ts";
 import type { Account } from "./machine.ts";
 
 /** Unix accounts: which name is taken for what. Pure. */
-
-/** Accounts that setup makes carry this in their comment, so that a later run knows its own. */
-const mark = "Boatyard";
 
 /** The longest name that useradd(8) takes is 32; `.service` instances and groups have room for it too. */
 const maxLength = 31;
@@ -64,10 +61,9 @@ export function chooseAccount(
   if (systemAccounts.has(name) || (name === "slave" && what !== "slave"))
     throw new Refused(`${name} is a system account's name; name another for ${what} with --user`);
   if (!there) return name;
-  if (there.comment.startsWith(`${mark} `))
-    throw new Refused(
-      `the account ${name} is there for ${there.comment.slice(mark.length + 1)}; name another for ${what} with --user`,
-    );
+  const theirs = purposeOf(there.comment);
+  if (theirs !== undefined)
+    throw new Refused(`the account ${name} is there for ${theirs}; name another for ${what} with --user`);
   if (given === undefined)
     throw new Refused(
       `there is an account ${name} that setup did not make; ` +

@@ -3,7 +3,7 @@ import { dirname, join } from "node:path";
 import { messageOf } from "../core/errors.ts";
 import { formatDuration, formatSize } from "../core/units.ts";
 import { $ } from "../exec/exec.ts";
-import { isRoot } from "../exec/users.ts";
+import { isRoot, purposeOf } from "../exec/users.ts";
 import { reasonOf, request } from "../fetch/fetch.ts";
 import type { Item } from "../items/items.ts";
 import { hasSystemd } from "../items/services.ts";
@@ -74,7 +74,7 @@ function* madeHere(facts: Facts): Generator<[command: string, plan: () => Pick<P
 }
 
 /** Whose account it is, by its comment. */
-const repoOf = (comment: string) => /^Boatyard ([^ /]+\/[^ ]+)$/.exec(comment)?.[1];
+const repoOf = (comment: string) => /^[^ /]+\/[^ ]+$/.exec(purposeOf(comment) ?? "")?.[0];
 
 /** What setup has made, looked at again: what it would do now is what is wrong. */
 async function checkMade(facts: Facts): Promise<Finding[]> {

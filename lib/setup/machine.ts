@@ -4,7 +4,7 @@ import { join } from "node:path";
 import process from "node:process";
 import { ifMissing, messageOf, UsageError } from "../core/errors.ts";
 import { findOnPath } from "../exec/scripts.ts";
-import { isRoot } from "../exec/users.ts";
+import { isRoot, purposeOf } from "../exec/users.ts";
 import { exists, readIfThere } from "../files/files.ts";
 import { folder, type Item } from "../items/items.ts";
 import { hasSystemd, unitState } from "../items/services.ts";
@@ -153,7 +153,7 @@ export async function filesIn(root: string, folder: string, end: string): Promis
 /** All repos. @throws {UsageError} when a file is not YAML */
 async function readAll(root: string, hooks = "{}"): Promise<RepoEntry[]> {
   const files = [{ file: places.hooks, text: hooks }, ...(await filesIn(root, places.hooksFolder, ".yml"))];
-  return (await Promise.all(files.map(({ file, text }) => readHooks(text, file)))).flatMap(({ repos }) => repos);
+  return (await Promise.all(files.map(({ file, text }) => readHooks(text, file)))).flat();
 }
 
 /** passwd(5) as a map. */
@@ -172,7 +172,7 @@ async function appsOf(root: string, accounts: Facts["accounts"]): Promise<Facts[
   const canAsk = root === "/" && (await hasSystemd());
   const apps: { app: string; user: string }[] = [];
   for (const { comment, name: user } of accounts.values()) {
-    const app = /^Boatyard app (.+)$/.exec(comment)?.[1];
+    const app = /^app (.+)$/.exec(purposeOf(comment) ?? "")?.[1];
     if (app === undefined) continue;
     if (!canAsk || (await unitState(`launchfit@${user}.service`)).enabled === "enabled") apps.push({ app, user });
   }

@@ -4,19 +4,8 @@ import { cleanLine } from "../core/clean.ts";
 import { UsageError } from "../core/errors.ts";
 import { isRepoName, isSafeRef } from "../core/names.ts";
 import { $ } from "../exec/exec.ts";
-import {
-  account,
-  command,
-  commentFor,
-  data,
-  file,
-  folder,
-  inHomeOf,
-  inRoot,
-  type Item,
-  kept,
-  unit,
-} from "../items/items.ts";
+import { commentFor } from "../exec/users.ts";
+import { account, command, data, file, folder, inHomeOf, inRoot, type Item, kept, unit } from "../items/items.ts";
 import { running } from "../items/services.ts";
 import { chooseAccount, unixName } from "./accounts.ts";
 import { deployKeyPage, type Forge, guessForge, readRemote, type Remote, webhookNote } from "./forge.ts";

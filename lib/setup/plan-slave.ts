@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { UsageError } from "../core/errors.ts";
-import { account, commentFor, data, file, folder, type Item, link } from "../items/items.ts";
+import { commentFor } from "../exec/users.ts";
+import { account, data, file, folder, type Item, link } from "../items/items.ts";
 import { running } from "../items/services.ts";
 import { chooseAccount } from "./accounts.ts";
 import { readRemote } from "./forge.ts";

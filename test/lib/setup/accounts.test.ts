@@ -1,6 +1,6 @@
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { commentFor } from "../../../lib/items/items.ts";
+import { commentFor } from "../../../lib/exec/users.ts";
 import { chooseAccount, unixName } from "../../../lib/setup/accounts.ts";
 import { parsePasswd } from "../../../lib/setup/machine.ts";
 
