@@ -88,6 +88,7 @@ async function prepare(): Promise<void> {
     "state: state",
     "concurrency: 1",
     "status: { password_file: password }",
+    "url: http://localhost",
     "fleet: { list: slaves.txt, state: fleet }",
     `releases: [${Object.keys(offers).join(", ")}]`,
     "",

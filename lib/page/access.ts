@@ -119,20 +119,12 @@ export class Access {
     for (const [response, mayGoOn] of this.#open) if (!mayGoOn()) response.destroy();
   }
 
-  /**
-   * Sign in with a secret; returns the header that sets the cookie, or what is wrong.
-   */
-  async signIn(
-    request: IncomingMessage,
-    secret: string,
-    settings: StatusSettings,
-  ): Promise<{ cookie: string } | { problem: string }> {
-    if (dropsCookie(request, settings))
-      return { problem: `Sign in at ${settings.origin}: here a browser would not keep you signed in.` };
+  /** Sign in with a secret; returns the header that sets the cookie; undefined when the secret is nobody's. */
+  async signIn(request: IncomingMessage, secret: string, settings: StatusSettings): Promise<string | undefined> {
     const found = credentialFor(secret, settings.credentials);
-    if (found) return { cookie: setCookie(request, settings, await this.#sessions.begin(found)) };
+    if (found) return setCookie(request, settings, await this.#sessions.begin(found));
     await sleep(wrongDelay);
-    return { problem: "That is not a password or token of this server." };
+    return undefined;
   }
 
   /** End a session and its streams; returns the header that takes the cookie away. */
@@ -149,13 +141,6 @@ const cookieNames = { secure: "__Host-boatyard", plain: "boatyard" };
 /** Whether browsers come over TLS. The header concerns its own answer alone, whoever sends it. */
 function isSecure({ headers }: IncomingMessage, { origin }: StatusSettings): boolean {
   return origin?.startsWith("https:") === true || headers["x-forwarded-proto"] === "https";
-}
-
-/** Whether a browser would drop the cookie: one for TLS alone, on a page that came without. On loopback it is kept. */
-function dropsCookie(request: IncomingMessage, { origin }: StatusSettings): boolean {
-  const { protocol, hostname } = new URL(request.headers.origin ?? "https://unknown");
-  const isLoopback = /^(?:localhost|.+\.localhost|127\..*|\[::1\])$/.test(hostname);
-  return protocol === "http:" && !isLoopback && origin?.startsWith("https:") === true;
 }
 
 function cookieOf(request: IncomingMessage, settings: StatusSettings): string | undefined {
@@ -176,21 +161,27 @@ function setCookie(request: IncomingMessage, settings: StatusSettings, value: st
 }
 
 /**
- * Refuse a request that changes something and does not come from a page of ours.
- * @param own the origin of the server's address, where it is known: a proxy may send another `Host`.
+ * Refuse a request that changes something and does not come from a page of ours: one at the address of `url:`, or at
+ * the loopback address it is sent to, of which browsers say by Sec-Fetch-Site whether it is the same. Any other `Host`
+ * may have lost its port to a proxy, and another port may be another's.
+ * @param own the origin of `url:`, if there is one
  * @throws {HttpError} 403
  */
 export function checkOrigin({ headers }: IncomingMessage, own: string | undefined): void {
-  const { origin, host = "" } = headers;
+  const { origin = "", host = "" } = headers;
   const site = headers["sec-fetch-site"];
-  const isOurs =
-    origin !== undefined &&
-    URL.canParse(origin) &&
-    (new URL(origin).host === host.toLowerCase() || new URL(origin).origin === own) &&
-    (site === undefined || site === "same-origin");
-  if (!isOurs)
-    throw new HttpError(403, "this request does not come from this page (is url: of hooks.yml the page's address?)");
+  const page = URL.canParse(origin) ? new URL(origin) : undefined;
+  const isOurs = page && (page.origin === own || (loopback.test(page.hostname) && page.host === host.toLowerCase()));
+  if (!isOurs || (site !== undefined && site !== "same-origin"))
+    throw new HttpError(
+      403,
+      own === undefined
+        ? "this does not come from this page as far as the server knows; its address is missing in hooks.yml: url"
+        : `this does not come from the page at ${own} (url: in hooks.yml); sign in and act there`,
+    );
 }
+
+const loopback = /^(?:localhost|.+\.localhost|127\..*|\[::1\])$/;
 
 /** Milliseconds that a session lasts, by the server's clock. */
 const sessionTime = 12 * 3_600_000;

@@ -138,9 +138,10 @@ export class Page {
     checkOrigin(request, settings.origin);
     const form = new URLSearchParams((await readBody(request, 8192)).toString("utf8"));
     const to = returnPath(form.get("to"));
-    const done = await this.#access.signIn(request, form.get("secret") ?? "", settings);
-    if ("cookie" in done) return redirect(response, to, { "set-cookie": done.cookie });
-    await this.show(visit, "Sign in", signInForm(to, done.problem), { status: 403 });
+    const cookie = await this.#access.signIn(request, form.get("secret") ?? "", settings);
+    if (cookie !== undefined) return redirect(response, to, { "set-cookie": cookie });
+    const problem = "That is not a password or token of this server.";
+    await this.show(visit, "Sign in", signInForm(to, problem), { status: 403 });
   }
 
   /** Sign-out, rerun and cancel, by POST. */

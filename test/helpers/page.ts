@@ -9,10 +9,13 @@ export const password = "correct horse";
 
 const html = { accept: "text/html" };
 
+/** What a page with a password needs; here browsers come over loopback, from the port that the server got. */
+const withUrl = (top = "") => (/^url:/m.test(top) ? top : `url: http://localhost\n${top}`);
+
 /** A folder whose hooks.yml lets people in: by the password, a token that steers, and a guest's that sees. */
 export async function pageYard(options: Parameters<typeof makeYard>[0] & { status?: string } = {}): Promise<string> {
   const status = `status: { password_file: pw, token_file: token, tokens: { guest: { token_file: guest } }${options.status ?? ""} }`;
-  const dir = await makeYard({ ...options, top: `${status}\n${options.top ?? ""}` });
+  const dir = await makeYard({ ...options, top: `${status}\n${withUrl(options.top)}` });
   for (const [name, text] of Object.entries({
     pw: password,
     token: "token-of-the-programs",
@@ -61,7 +64,7 @@ export const get = (
 export async function startPage(options: Parameters<typeof makeYard>[0] = {}): Promise<HookServer> {
   const dir = await makeYard({
     ...options,
-    top: `status: { password_file: pw }\n${options.top ?? ""}`,
+    top: `status: { password_file: pw }\n${withUrl(options.top)}`,
   });
   await writeFile(join(dir, "pw"), `${password}\n`, { mode: 0o600 });
   return await startHooks(dir);

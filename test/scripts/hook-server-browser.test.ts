@@ -120,7 +120,7 @@ testUnless(test, needsChromium ?? needsNats)(
   async () => {
     builders = await makeBuilders(["one", "two"], {
       job: `for i in $(seq 1 100); do echo "line $i of $builder"; done; ${stage("compile")}; until test -e "$all/go"; do sleep 0.05; done; echo more words; ${stage("compile", "ok")}; ${stage("check")}; until test -e "$all/end"; do sleep 0.05; done`,
-      top: "status: { password_file: pw }",
+      top: "status: { password_file: pw }\nurl: http://localhost",
       repos: { "me/site": "runs_on: two", "me/other": "runs_on: one" },
     });
     const { dir, start } = builders;

@@ -151,17 +151,19 @@ test("what changes something needs a session that may, and an Origin of our own"
   await server.stop();
 });
 
-test("where url: is known, what another port of its host serves is not ours", async () => {
-  const server = await startHooks(await pageYard({ top: "url: http://ci.example.org" }));
+test("what another port of the page's host serves is not ours", async () => {
+  const server = await startHooks(await pageYard({ top: "url: http://ci.example.org:8080" }));
   const from = async (origin: string) =>
     (
       await post(server, "/sign-in", {
+        // from a proxy that drops the port
         headers: { origin, host: "ci.example.org" },
         body: new URLSearchParams({ secret: password }).toString(),
       })
     ).status;
-  assert.is(await from("http://ci.example.org"), 303);
-  assert.is(await from("http://ci.example.org:8080"), 403);
+  assert.is(await from("http://ci.example.org:8080"), 303);
+  assert.is(await from("http://ci.example.org"), 403);
+  assert.is(await from("http://ci.example.org:8081"), 403);
   await server.stop();
 });
 
@@ -198,13 +200,16 @@ test("where url: is https sessions are for TLS alone, wherever it ends", async (
   assert.is((await get(server, "/", cookie.split(";")[0])).status, 200);
   // a browser that came in the clear would drop the cookie, and be asked again and again
   const clear = { origin: "http://ci.local:3420", host: "ci.local:3420" };
-  assert.match(await begin(server, clear), "Sign in at https://ci.example.org");
+  assert.match(await begin(server, clear), /the page at https:\/\/ci\.example\.org .*sign in and act there/);
   assert.match(await begin(server), /^__Host-boatyard=/, "browsers keep it on loopback");
   await server.stop();
 });
 
 test("over a Unix socket the proxy's header says who it is: they see, and those in trust_steer steer", async () => {
-  const dir = await pageYard({ status: ", trust_header: X-Remote-User, trust_steer: [ada]" });
+  const dir = await pageYard({
+    status: ", trust_header: X-Remote-User, trust_steer: [ada]",
+    top: "url: http://ci.local",
+  });
   const config = join(dir, "hooks.yml");
   const socketPath = join(dir, "page.sock");
   await writeFile(config, readFileSync(config, "utf8").replace(/^listen:.*$/m, `listen: unix:${socketPath}`));

@@ -86,6 +86,11 @@ export async function readStatus(
     throw new UsageError(
       `${where()}: nobody could sign in; name a token_file, a password_file or tokens, or say public: true`,
     );
+  const needsUrl = status.password_file !== undefined ? "password_file" : "trust_steer";
+  if (url === undefined && (status.password_file !== undefined || status.trust_steer.length > 0))
+    throw new UsageError(
+      `${where(needsUrl)}: "url" is missing at the top; write the page's address: only what is sent from there counts`,
+    );
   return {
     credentials,
     origin: url === undefined || !URL.canParse(url) ? undefined : new URL(url).origin,

@@ -116,6 +116,10 @@ test("every mistake is named with its place, and what is allowed", async () => {
     ["repos: { a/b: { dir: x, secret_env: NOT_SET_ANYWHERE } }", /NOT_SET_ANYWHERE is not set/],
     ["status: {}\nrepos: {}", /nobody could sign in/],
     [
+      "status: { trust_header: X-User, trust_steer: [ada] }\nrepos: {}",
+      /hooks\.yml:1:\d+: "url" is missing at the top; write the page's address/,
+    ],
+    [
       "repos:\n  a/b: { dir: x, secret_file: s }\n  A/B: { dir: y, secret_file: s }",
       /hooks\.yml:3:\d+: A\/B and a\/b \(\S+hooks\.yml:2:\d+\) are one repository to a forge/,
     ],
