@@ -23,7 +23,7 @@ export const acrossRuntimes: readonly string[] = [
   "lib/config/secrets",
   "lib/files",
   "lib/git",
-  "lib/hook/store/file-store",
+  "lib/run-store/file-store",
   "lib/hook/config/watch-files",
   "lib/log/writer",
   "scripts/logs-follow",

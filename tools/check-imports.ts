@@ -47,6 +47,7 @@ const shared: Record<string, readonly string[]> = {
   statuses: ["statuses"],
   log: ["first-error", "format", "writer", "rotate", "parts", "tail"],
   run: ["run", "stage-file", "report", "lease"],
+  "run-store": ["run-store", "file-store", "bus-store", "known-runs", "ignored"],
   page: ["page"],
   "web-folder": ["version-file", "web-folder", "trust", "rollback-guard", "key-set", "archive-index"],
 };

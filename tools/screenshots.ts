@@ -10,8 +10,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { spawn, type ChildProcess } from "node:child_process";
 import type { Browser } from "playwright-core";
-import { encode } from "../lib/hook/store/file-store.ts";
-import type { Run } from "../lib/hook/store/run-store.ts";
+import { encode } from "../lib/run-store/file-store.ts";
+import type { Run } from "../lib/run-store/run-store.ts";
 
 const root = fileURLToPath(new URL("../", import.meta.url));
 const images = join(root, "docs/images");

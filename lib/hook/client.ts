@@ -8,7 +8,7 @@ import { Failure, systemCode } from "../core/errors.ts";
 import { shortRef, shortSha } from "../core/names.ts";
 import { formatDuration } from "../core/units.ts";
 import type { Terminal } from "../core/terminal.ts";
-import type { IgnoredDelivery } from "./store/ignored.ts";
+import type { IgnoredDelivery } from "../run-store/ignored.ts";
 import type { RunView } from "./runs.ts";
 
 /** What `hook-server list|show|log|cancel|rerun` do with a server that runs. */

@@ -4,7 +4,10 @@ import { messageOf } from "../core/errors.ts";
 import { Scopes } from "../exec/scope.ts";
 import { keepOthersIn } from "../exec/users.ts";
 import { closeServer, createHttpServer, type Listen, listenOn, listenPrivately } from "../http/server.ts";
-import { hasEnded as pageEnded, Page, type PageSource } from "../page/page.ts";
+import { Page, type PageSource } from "../page/page.ts";
+import { FileStore } from "../run-store/file-store.ts";
+import { Ignored } from "../run-store/ignored.ts";
+import { hasEnded, type Run, type RunStore } from "../run-store/run-store.ts";
 import type { Builder } from "./builders/builder.ts";
 import { mayRun } from "./config/builders.ts";
 import type { Addresses } from "./config/server-config.ts";
@@ -20,9 +23,6 @@ import { sendLog } from "./runs/run-log.ts";
 import { Runs } from "./runs.ts";
 import { Scheduler } from "./runs/scheduler.ts";
 import { tidy } from "./runs/tidy.ts";
-import { FileStore } from "./store/file-store.ts";
-import { Ignored } from "./store/ignored.ts";
-import { hasEnded, type Run, type RunStore } from "./store/run-store.ts";
 import { Metrics, type ServerLog } from "./telemetry/telemetry.ts";
 import { Problems } from "./telemetry/overview.ts";
 import { Teller } from "./teller.ts";
@@ -79,7 +79,7 @@ export async function openServer(settings: Settings, log: ServerLog) {
     mask: () => settings.mask,
     async sendLog(response, view) {
       await runs.readLog(view.id);
-      await sendLog(response, runs.logFile(view.id), { mask: settings.mask, growing: !pageEnded(view) });
+      await sendLog(response, runs.logFile(view.id), { mask: settings.mask, growing: !hasEnded(view) });
     },
     async followLog(request, response, { id }, about) {
       await runs.readLog(id, [request, response]);
@@ -129,7 +129,7 @@ export async function openServer(settings: Settings, log: ServerLog) {
       // loaded only where there are several builders
       const [{ Builder }, { BusStore }] = await Promise.all([
         import("./builders/builder.ts"),
-        import("./store/bus-store.ts"),
+        import("../run-store/bus-store.ts"),
       ]);
       const shared = new BusStore(warn);
       const parts = { settings, builder: asBuilder, store: shared, folders, scopes, log, problems };

@@ -7,12 +7,12 @@ import { parseLine } from "../log/format.ts";
 import { lastLines } from "../log/tail.ts";
 import { Outbox, type OutboxTarget } from "../notify/notify.ts";
 import { statusItem, statusTarget } from "../statuses/statuses.ts";
+import { hasEnded, type Run, type RunStore, type Telling } from "../run-store/run-store.ts";
 import type { RepoConfig, Settings } from "./config/config.ts";
 import type { RunFolders } from "./runs/folders.ts";
 import { afterCommand } from "./runs/run-command.ts";
 import { commitOf, endVariables, forgeOf, noticeOf, statusOf } from "./runs/run-news.ts";
 import { failedStage } from "./runs/run-stages.ts";
-import { hasEnded, type Run, type RunStore, type Telling } from "./store/run-store.ts";
 import type { ServerLog } from "./telemetry/telemetry.ts";
 
 interface TellerParts {

@@ -1,10 +1,10 @@
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { shortSha } from "../core/names.ts";
+import type { Run } from "../run-store/run-store.ts";
 import { html, type Html } from "./html.ts";
 import { pill, table } from "./layout.ts";
 import { commitLink } from "./run-page.ts";
-import type { Run } from "./source.ts";
 import { ago, counted } from "./times.ts";
 
 /**
@@ -35,13 +35,13 @@ interface ServedRepo {
 }
 
 /** A host and a repo, as they were seen last. */
-export interface FleetRow extends ServedRepo {
+interface FleetRow extends ServedRepo {
   readonly host: string;
   readonly seen: string;
   readonly unreachable?: string | undefined;
 }
 
-export interface FleetSettings {
+interface FleetSettings {
   readonly list: string;
   readonly state: string;
 }
@@ -82,7 +82,7 @@ ${rows.length === 0 ? none : table("fleet", { columns, rows: shown })}`;
 }
 
 /** The newest that is known of each host and repo, what is wrong first. Pure. */
-export function planFleet(snapshots: readonly Snapshot[], list: string): FleetRow[] {
+function planFleet(snapshots: readonly Snapshot[], list: string): FleetRow[] {
   const known = new Map<string, FleetRow>();
   for (const { time, list: own, hosts } of snapshots) {
     if (own !== list) continue;

@@ -6,8 +6,9 @@ import type { Mask } from "../core/mask.ts";
 import { Mutex } from "../core/mutex.ts";
 import { firstError } from "../log/first-error.ts";
 import { textOfLine } from "../log/format.ts";
+import { hasEnded, type Run, type RunStage } from "../run-store/run-store.ts";
 import { makeAnsi, type Span, type Style } from "./ansi.ts";
-import { hasEnded, type PageSource, type Run, type Stage } from "./source.ts";
+import type { PageSource } from "./source.ts";
 
 /** Any part of a run's log, however long it is: by line numbers, by a text, by its stages. Lines are from 0 here. */
 
@@ -36,7 +37,7 @@ export interface Lines {
 }
 
 /** A stage that the log can be folded by; `to` is the line after its last, `at` its first byte. */
-export interface Fold extends Pick<Stage, "name" | "result" | "seconds"> {
+export interface Fold extends Pick<RunStage, "name" | "result" | "seconds"> {
   readonly at: number;
   readonly from: number;
   readonly to: number | undefined;

@@ -1,8 +1,8 @@
 import { shortRef, shortSha } from "../core/names.ts";
+import { hasResult, isUnderWay, type Run } from "../run-store/run-store.ts";
 import { html, type Html, type Value } from "./html.ts";
 import { pill, table } from "./layout.ts";
 import { bars, dayStrip } from "./plots.ts";
-import { hasResult, isUnderWay, type Run } from "./source.ts";
 import { ago, clock, counted, shortDuration } from "./times.ts";
 
 /** The overview: of each repo its last run, and what runs and waits; and the page that shows it. Pure. */

@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { isRunId } from "../core/id.ts";
 import { HttpError, readBody } from "../http/server.ts";
+import type { Run } from "../run-store/run-store.ts";
 import { Access, checkOrigin, SignInFirst, type Visit } from "./access.ts";
 import { fleetPage, servedBy } from "./fleet-page.ts";
 import { html, type Html } from "./html.ts";
@@ -13,11 +14,10 @@ import { releasesPage } from "./releases-page.ts";
 import { around, changingPart, question, runPage, runTitle } from "./run-page.ts";
 import { readQuery, repoPage, runsPage } from "./runs-page.ts";
 import { rawHeaders, redirect, send, sendFile, setSafeHeaders } from "./send.ts";
-import type { Credential, PageSource, Run, StatusSettings } from "./source.ts";
+import type { Credential, PageSource, StatusSettings } from "./source.ts";
 
 export { type Overview, planOverview, type RepoSummary, type Waiting } from "./overview.ts";
-export type { Credential, PageSource, Right, Run, Stage, StatusSettings } from "./source.ts";
-export { hasEnded, hasResult } from "./source.ts";
+export type { Credential, PageSource, Right, StatusSettings } from "./source.ts";
 export { shortAge, shortDuration } from "./times.ts";
 
 /** The page: runs, logs and the fleet in a browser. GET reads, and changes nothing; POST asks where it comes from. */

@@ -1,6 +1,6 @@
 import { shortRef } from "../core/names.ts";
+import { hasResult, type Run } from "../run-store/run-store.ts";
 import { html, type Html } from "./html.ts";
-import { hasResult, type Run } from "./source.ts";
 import { fullTime, shortDuration } from "./times.ts";
 
 /** Bars, plots and badges as SVG: sizes are attributes, colours are classes: no style stands in the page. */

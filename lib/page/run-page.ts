@@ -1,10 +1,10 @@
 import { shortRef, shortSha } from "../core/names.ts";
+import { hasEnded, isUnderWay, type Run, type RunStage } from "../run-store/run-store.ts";
 import type { Span } from "./ansi.ts";
 import { html, type Html, type Value } from "./html.ts";
 import { iconLink, pageTitle, pill, table } from "./layout.ts";
 import { type LogPart, partSize } from "./log.ts";
 import { repoPath } from "./overview.ts";
-import { hasEnded, isUnderWay, type Run, type Stage } from "./source.ts";
 import { ago, clock, counted, fullTime, shortDuration } from "./times.ts";
 
 /** The page of one run: what it is of, why it failed, its stages, its log. */
@@ -140,7 +140,7 @@ function stagesPart({ stages = [] }: Run, now: number, good: Run | undefined): H
   return html`<div id="stages">${table("stages", { caption: "Stages", columns, rows })}</div>`;
 }
 
-function stageRow(stage: Stage, now: number, good: Run | undefined): Html {
+function stageRow(stage: RunStage, now: number, good: Run | undefined): Html {
   const { name, from, result, seconds } = stage;
   const link = from === undefined ? name : html`<a href="?from=@${from}#log" data-at="${from}">${name}</a>`;
   const took = seconds !== undefined ? shortDuration(seconds) : result === undefined && clock(stage.started, now);
@@ -173,7 +173,7 @@ ${earlier && html`<a href="${earlier}">Earlier lines</a>`}${more && later}</nav>
 }
 
 /** The stages after the first at which a run that is run again may start. */
-function stagesToStartAt({ kind, stages = [] }: Run): readonly Stage[] {
+function stagesToStartAt({ kind, stages = [] }: Run): readonly RunStage[] {
   return kind === "push" ? stages.slice(1).filter(({ name }) => !name.startsWith("then: ")) : [];
 }
 

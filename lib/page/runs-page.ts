@@ -1,9 +1,10 @@
 import { shortRef, shortSha } from "../core/names.ts";
+import type { IgnoredDelivery } from "../run-store/ignored.ts";
+import type { Run } from "../run-store/run-store.ts";
 import { html, type Html } from "./html.ts";
 import { pill, table } from "./layout.ts";
 import { repoPath } from "./overview.ts";
 import { runsPlot } from "./plots.ts";
-import type { IgnoredDelivery, Run } from "./source.ts";
 import { ago, clock, counted, shortDuration } from "./times.ts";
 
 /** Lists of runs: those of one repo, with how long they took and what started none; and those of all. */

@@ -1,5 +1,7 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Mask } from "../core/mask.ts";
+import type { IgnoredDelivery } from "../run-store/ignored.ts";
+import type { Run } from "../run-store/run-store.ts";
 
 /** What the page shows and may ask for: hook-server gives it, and the page knows no more of the server than this. */
 
@@ -26,58 +28,6 @@ export interface StatusSettings {
   readonly releases: readonly string[];
   /** The list of slaves that the master has, and the state folder of `server-update`. */
   readonly fleet: { readonly list: string; readonly state: string } | undefined;
-}
-
-export interface Stage {
-  readonly name: string;
-  /** None while it runs. */
-  readonly result?: "ok" | "failed" | "skipped" | "timeout" | "cancelled" | undefined;
-  readonly started: string;
-  readonly seconds?: number | undefined;
-  readonly why?: string | undefined;
-  readonly from?: number | undefined;
-  readonly to?: number | undefined;
-}
-
-export interface Run {
-  readonly id: string;
-  readonly repo: string;
-  readonly forge: string;
-  readonly event: string;
-  readonly kind: "push" | "release";
-  readonly ref: string;
-  readonly sha: string | undefined;
-  readonly state: string;
-  readonly reason?: string | undefined;
-  readonly by?: string | undefined;
-  readonly attempt: number;
-  /** Of several builders the one that runs or ran it. */
-  readonly builder?: string | undefined;
-  readonly accepted: string;
-  readonly started?: string | undefined;
-  readonly ended?: string | undefined;
-  readonly seconds?: number | undefined;
-  readonly exit?: number | undefined;
-  readonly interrupted?: readonly string[] | undefined;
-  readonly stages?: readonly Stage[] | undefined;
-  readonly rerun?: { readonly of: string; readonly by: string; readonly from?: string | undefined } | undefined;
-  readonly cancelledBy?: string | undefined;
-  readonly commit?:
-    | {
-        readonly title?: string | undefined;
-        readonly author?: string | undefined;
-        readonly pusher?: string | undefined;
-        readonly url?: string | undefined;
-      }
-    | undefined;
-}
-
-export interface IgnoredDelivery {
-  readonly time: string;
-  readonly reason: string;
-  readonly forge: string;
-  readonly event: string;
-  readonly ref?: string | undefined;
 }
 
 export interface PageSource {
@@ -111,19 +61,4 @@ export interface PageSource {
   cancel(run: Run, by: string): Promise<void>;
   /** The new run's id; `from`: the stage it starts at. @throws {HttpError} when it cannot be run again. */
   rerun(run: Run, by: string, from?: string): Promise<string>;
-}
-
-/** Whether nothing more comes of a run in this state. */
-export function hasEnded(run: Pick<Run, "state">): boolean {
-  return hasResult(run) || run.state === "superseded";
-}
-
-/** Whether a run has ended and says something of its repo: one that was superseded does not. */
-export function hasResult({ state }: Pick<Run, "state">): boolean {
-  return ["succeeded", "failed", "cancelled"].includes(state);
-}
-
-/** Whether a run is being worked on. */
-export function isUnderWay({ state }: Pick<Run, "state">): boolean {
-  return state === "running" || state === "starting";
 }

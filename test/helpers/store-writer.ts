@@ -2,7 +2,7 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
-import { FileStore } from "../../lib/hook/store/file-store.ts";
+import { FileStore } from "../../lib/run-store/file-store.ts";
 
 const folder = process.argv[2] ?? "";
 writeFileSync(join(folder, "runs.jsonl"), "a foreign line\n");

@@ -8,31 +8,31 @@ export const disk: Mutation[] = [
   // What is on the disk before what
   {
     what: "a delivery is answered before the store is synced",
-    file: "lib/hook/store/file-store.ts",
+    file: "lib/run-store/file-store.ts",
     from: "constants.O_APPEND | constants.O_DSYNC;",
     to: "constants.O_APPEND;",
     tests: durability,
   },
   {
     what: "a rewritten store is not synced before it has its name",
-    file: "lib/hook/store/file-store.ts",
+    file: "lib/run-store/file-store.ts",
     from: "await this.copyRest(old, file, fresh);\n    await file.sync();",
     to: "await this.copyRest(old, file, fresh);",
     tests: durability,
   },
   {
     what: "what is accepted while the store is rewritten is lost",
-    file: "lib/hook/store/file-store.ts",
+    file: "lib/run-store/file-store.ts",
     from: "fresh.from += data.length;",
     to: "fresh.from += data.length;\n    return;",
-    tests: ["lib/hook/store/file-store"],
+    tests: ["lib/run-store/file-store"],
   },
   {
     what: "a change of a run does not see the one before it that is on its way to the disk",
-    file: "lib/hook/store/file-store.ts",
+    file: "lib/run-store/file-store.ts",
     from: "const now = this.#next.get(id) ?? this.get(id);",
     to: "const now = this.get(id);",
-    tests: ["lib/hook/store/file-store"],
+    tests: ["lib/run-store/file-store"],
   },
   {
     what: "a file is renamed before its content is on the disk",

@@ -148,7 +148,7 @@ export const receive: Mutation[] = [
   },
   {
     what: "the store is readable by all",
-    file: "lib/hook/store/file-store.ts",
+    file: "lib/run-store/file-store.ts",
     from: "open(this.#path, appending, 0o600)",
     to: "open(this.#path, appending, 0o644)",
     tests: ["scripts/hook-server-process"],

@@ -6,7 +6,7 @@ import * as assert from "uvu/assert";
 import { connectBus } from "../../lib/bus/bus.ts";
 import { nameOnBus } from "../../lib/bus/address.ts";
 import { keyOfSeed, newSeed } from "../../lib/bus/nkey.ts";
-import { BusStore } from "../../lib/hook/store/bus-store.ts";
+import { BusStore } from "../../lib/run-store/bus-store.ts";
 import { type Builders, makeBuilders, watchedJob } from "../helpers/builders.ts";
 import { type HookServer, makeYard, runScript, sha, startHooks } from "../helpers/hooks.ts";
 import { needsNats, startBusProxy } from "../helpers/nats.ts";

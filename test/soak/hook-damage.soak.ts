@@ -35,7 +35,7 @@ function flip(path: string, bytes: Buffer, at: number): void {
   writeFileSync(path, bytes);
 }
 
-// test/lib/hook/store/file-store.test.ts has more of them: a taste is every third
+// test/lib/run-store/file-store.test.ts has more of them: a taste is every third
 for (const [kind, damage, said, lost] of kinds.filter((_, n) => scale >= 0.5 || n % 3 === 1)) {
   test(`runs.jsonl ${kind}: said, and what is left runs`, async () => {
     const dir = await makeYard({

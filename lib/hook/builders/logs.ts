@@ -6,8 +6,8 @@ import type { Objects } from "../../bus/bus.ts";
 import { messageOf } from "../../core/errors.ts";
 import type { Mask } from "../../core/mask.ts";
 import { formatSize } from "../../core/units.ts";
+import { hasEnded, type Run } from "../../run-store/run-store.ts";
 import { cutOf } from "../runs/log-events.ts";
-import { hasEnded, type Run } from "../store/run-store.ts";
 
 /** Logs between builders: sent in pieces, copied where they are asked for, kept on the bus once their run has ended. */
 

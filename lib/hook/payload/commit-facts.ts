@@ -1,15 +1,5 @@
+import type { CommitFacts } from "../../run-store/run-store.ts";
 import { beginning, get, object, text } from "./payload-fields.ts";
-
-/** What a forge tells of a commit. All of it is others' text, and says nothing about who may do what. */
-export interface CommitFacts {
-  /** The first line of its message. */
-  readonly title?: string | undefined;
-  readonly author?: string | undefined;
-  /** Who pushed it, or published the release. */
-  readonly pusher?: string | undefined;
-  /** Its page at the forge: http or https. */
-  readonly url?: string | undefined;
-}
 
 /** What a push tells of its newest commit. */
 export function pushFacts(payload: unknown): CommitFacts | undefined {

@@ -1,27 +1,8 @@
 import { isRepoName, isSafeRef, isSha } from "../../core/names.ts";
-import { type CommitFacts, commitFacts, pushFacts } from "./commit-facts.ts";
+import type { Change, CommitFacts } from "../../run-store/run-store.ts";
+import { commitFacts, pushFacts } from "./commit-facts.ts";
 import type { Envelope } from "./forge.ts";
 import { beginning, get, object, text } from "./payload-fields.ts";
-
-/** One thing that a delivery reports and that a run can be made of. */
-export interface Change {
-  readonly kind: "push" | "release";
-  /** The full ref: `refs/heads/main`, `refs/tags/v1.2.3`. */
-  readonly ref: string;
-  /** The commit; undefined for a release whose forge does not tell it. */
-  readonly sha: string | undefined;
-  readonly release?: ReleaseFacts | undefined;
-  readonly commit?: CommitFacts | undefined;
-  /** It came when the checkout had no branch: it runs if the checkout is on this ref's branch when its turn comes. */
-  readonly onlyIfCheckedOut?: boolean | undefined;
-}
-
-export interface ReleaseFacts {
-  readonly tag: string;
-  readonly name: string;
-  readonly url: string;
-  readonly prerelease: boolean;
-}
 
 export interface Facts {
   /** `owner/name` as the forge writes it; undefined when the payload names no repository. */

@@ -1,21 +1,13 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { messageOf, systemCode } from "../../core/errors.ts";
 import { clientAddress, HttpError, readBody, sendJson } from "../../http/server.ts";
+import type { Change, Run, RunStore } from "../../run-store/run-store.ts";
+import type { Ignored } from "../../run-store/ignored.ts";
 import type { RepoConfig, Settings } from "../config/config.ts";
 import { type Envelope, isDeliveryId, readEnvelope } from "../payload/forge.ts";
-import type { Ignored } from "../store/ignored.ts";
-import {
-  type Change,
-  contentTypeOf,
-  type Facts,
-  jsonOf,
-  readPayload,
-  selectChanges,
-  WrongPayload,
-} from "../payload/payload.ts";
+import { contentTypeOf, type Facts, jsonOf, readPayload, selectChanges, WrongPayload } from "../payload/payload.ts";
 import { checkoutBranch } from "../runs/checkout.ts";
 import type { Scheduler } from "../runs/scheduler.ts";
-import type { Run, RunStore } from "../store/run-store.ts";
 import { type Metrics, printable, type ServerLog } from "../telemetry/telemetry.ts";
 import { repoOf, verify, verifyHeaders } from "./verify.ts";
 

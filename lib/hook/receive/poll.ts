@@ -1,12 +1,12 @@
 import { messageOf } from "../../core/errors.ts";
 import { isSafeRef, isSha } from "../../core/names.ts";
 import { textOf } from "../../git/git.ts";
+import { hasEnded, type RunStore } from "../../run-store/run-store.ts";
 import { checkoutBranch, gitAs } from "../runs/checkout.ts";
 import type { RepoConfig, Settings } from "../config/config.ts";
 import { matchesRef } from "../payload/payload.ts";
 import type { Problems } from "../telemetry/overview.ts";
 import type { Scheduler } from "../runs/scheduler.ts";
-import { hasEnded, type RunStore } from "../store/run-store.ts";
 import type { ServerLog } from "../telemetry/telemetry.ts";
 
 const lookTimeout = 60_000;

@@ -2,8 +2,8 @@ import { isSha } from "../../core/names.ts";
 import type { Shell } from "../../exec/exec.ts";
 import { userEnvironment, wordsFor } from "../../exec/users.ts";
 import { gitIn, textOf } from "../../git/git.ts";
+import type { Run, RunState } from "../../run-store/run-store.ts";
 import type { HookConfig, RepoConfig } from "../config/config.ts";
-import type { Run, RunState } from "../store/run-store.ts";
 import { secluded } from "./run-command.ts";
 
 /** What git says of a repo's checkout. */

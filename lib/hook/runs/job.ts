@@ -4,7 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { $, type ProcessPromise } from "../../exec/exec.ts";
 import { endTree, isAlive, membersOf, newCookie, startTimeOf } from "../../exec/process-tree.ts";
 import { describeLimitsMet, endScope, type Limits, type Scopes } from "../../exec/scope.ts";
-import type { JobMarks } from "../store/run-store.ts";
+import type { JobMarks } from "../../run-store/run-store.ts";
 import { type Command, supervised } from "./run-command.ts";
 import { prepareLog } from "./run-log.ts";
 

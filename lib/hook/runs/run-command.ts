@@ -4,9 +4,9 @@ import { printLimitsMet } from "../../exec/scope.ts";
 import { findScript, withRuntime } from "../../exec/scripts.ts";
 import { stageFileVariable } from "../../run/stage-file.ts";
 import { asUser, currentUser, userEnvironment } from "../../exec/users.ts";
+import type { Run } from "../../run-store/run-store.ts";
 import type { RepoConfig } from "../config/config.ts";
 import { isApart } from "../payload/payload.ts";
-import type { Run } from "../store/run-store.ts";
 
 /** What a run executes: its argv and its environment. Planned here, started in `/` by run-process.ts. */
 export interface Command {

@@ -1,7 +1,7 @@
 import { shortRef } from "../../core/names.ts";
 import type { Notice } from "../../notify/notify.ts";
 import type { CommitStatus, StatusState } from "../../statuses/statuses.ts";
-import type { Run, RunState } from "../store/run-store.ts";
+import type { Run, RunState } from "../../run-store/run-store.ts";
 import { failedStage } from "./run-stages.ts";
 
 /** What is said of a run: beside its commit, in messages, and to the commands that are told of it. Pure. */

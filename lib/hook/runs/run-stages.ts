@@ -2,7 +2,7 @@ import { constants } from "node:fs";
 import { open } from "node:fs/promises";
 import { isFailure, type Result } from "../../log/format.ts";
 import type { StageEvent } from "../../run/stage-file.ts";
-import type { RunStage } from "../store/run-store.ts";
+import type { RunStage } from "../../run-store/run-store.ts";
 
 /**
  * The stages of a run, as `build` and `release` tell of them in a file of the run's folder, and the `then` commands,

@@ -6,9 +6,16 @@ import { formatDuration, formatSize } from "../../core/units.ts";
 import { firstError } from "../../log/first-error.ts";
 import { textOfLine } from "../../log/format.ts";
 import { lastLines } from "../../log/tail.ts";
+import {
+  hasEnded,
+  isUnderWay,
+  type Run,
+  type RunStage,
+  type RunState,
+  type RunStore,
+} from "../../run-store/run-store.ts";
 import type { RepoConfig, Settings } from "../config/config.ts";
 import { isApart } from "../payload/payload.ts";
-import { hasEnded, isUnderWay, type Run, type RunStage, type RunState, type RunStore } from "../store/run-store.ts";
 import type { ServerLog } from "../telemetry/telemetry.ts";
 import { builtCommit, notCheckedOut } from "./checkout.ts";
 import type { RunFolders } from "./folders.ts";

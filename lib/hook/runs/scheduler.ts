@@ -1,5 +1,5 @@
+import { hasEnded, isBranchPush, isUnderWay, type Run, type RunStore } from "../../run-store/run-store.ts";
 import type { Settings } from "../config/config.ts";
-import { hasEnded, isBranchPush, isUnderWay, type Run, type RunStore } from "../store/run-store.ts";
 import type { ServerLog } from "../telemetry/telemetry.ts";
 import type { Stop } from "./run.ts";
 

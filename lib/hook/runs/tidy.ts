@@ -1,4 +1,4 @@
-import { hasEnded, isBranchPush, type Run, type RunStore } from "../store/run-store.ts";
+import { hasEnded, isBranchPush, type Run, type RunStore } from "../../run-store/run-store.ts";
 import type { RunFolders } from "./folders.ts";
 
 /** Remove old runs: those beyond the newest `keep` of their repo, and those older than `maxAge` ms. */

@@ -1,7 +1,8 @@
 import { statfs } from "node:fs/promises";
 import { messageOf } from "../../core/errors.ts";
 import { formatSize } from "../../core/units.ts";
-import { hasResult, type Overview, type Run } from "../../page/page.ts";
+import type { Overview } from "../../page/page.ts";
+import { hasResult, type Run } from "../../run-store/run-store.ts";
 
 /** The overview as `GET /overview` tells it: what the page shows at `/`. */
 

@@ -6,7 +6,7 @@ import { test } from "uvu";
 import * as assert from "uvu/assert";
 import { mayRun } from "../../../lib/hook/config/builders.ts";
 import { keepLog, LogCopies } from "../../../lib/hook/builders/logs.ts";
-import type { Run } from "../../../lib/hook/store/run-store.ts";
+import type { Run } from "../../../lib/run-store/run-store.ts";
 import { createMask } from "../../../lib/core/mask.ts";
 import { tempDir } from "../../helpers/tmp.ts";
 

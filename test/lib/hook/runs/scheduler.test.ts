@@ -4,8 +4,8 @@ import * as assert from "uvu/assert";
 import { type Claimed, Scheduler } from "../../../../lib/hook/runs/scheduler.ts";
 import type { Stop } from "../../../../lib/hook/runs/run.ts";
 import { oldRuns } from "../../../../lib/hook/runs/tidy.ts";
-import { FileStore } from "../../../../lib/hook/store/file-store.ts";
-import { hasEnded, type Run } from "../../../../lib/hook/store/run-store.ts";
+import { FileStore } from "../../../../lib/run-store/file-store.ts";
+import { hasEnded, type Run } from "../../../../lib/run-store/run-store.ts";
 import { tempDir } from "../../../helpers/tmp.ts";
 import { waitFor } from "../../../helpers/wait.ts";
 

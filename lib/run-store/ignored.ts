@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { messageOf } from "../../core/errors.ts";
-import { readIfThere, writeAtomic } from "../../files/files.ts";
+import { messageOf } from "../core/errors.ts";
+import { readIfThere, writeAtomic } from "../files/files.ts";
 
 /** A genuine delivery of which no run came: answered 200 with a reason. */
 export interface IgnoredDelivery {

@@ -1,14 +1,13 @@
 import { createHash } from "node:crypto";
 import { promisify } from "node:util";
 import { gunzip as unpack, gzip as pack, type ZlibOptions } from "node:zlib";
-import { nameOnBus } from "../../bus/address.ts";
-import type { Bucket, Objects } from "../../bus/bus.ts";
-import { Failure, messageOf } from "../../core/errors.ts";
-import { newRunId } from "../../core/id.ts";
-import { HttpError } from "../../http/server.ts";
-import type { Change } from "../payload/payload.ts";
+import { nameOnBus } from "../bus/address.ts";
+import type { Bucket, Objects } from "../bus/bus.ts";
+import { Failure, messageOf } from "../core/errors.ts";
+import { newRunId } from "../core/id.ts";
+import { HttpError } from "../http/server.ts";
 import { KnownRuns } from "./known-runs.ts";
-import { hasEnded, type Plan, type Run, type RunStore, type Source } from "./run-store.ts";
+import { type Change, hasEnded, type Plan, type Run, type RunStore, type Source } from "./run-store.ts";
 
 const [gzip, gunzip] = [promisify(pack), promisify<Buffer, ZlibOptions, Buffer>(unpack)];
 

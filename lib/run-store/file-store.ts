@@ -3,12 +3,11 @@ import { appendFile, type FileHandle, open, rename, rm, stat } from "node:fs/pro
 import { join } from "node:path";
 import { setImmediate as breathe } from "node:timers/promises";
 import { crc32 } from "node:zlib";
-import { messageOf, systemCode } from "../../core/errors.ts";
-import { isRunId, newRunId } from "../../core/id.ts";
-import { fsyncFolder } from "../../files/files.ts";
-import type { Change } from "../payload/payload.ts";
+import { messageOf, systemCode } from "../core/errors.ts";
+import { isRunId, newRunId } from "../core/id.ts";
+import { fsyncFolder } from "../files/files.ts";
 import { KnownRuns } from "./known-runs.ts";
-import { type Plan, type Run, type RunStore, type Source } from "./run-store.ts";
+import type { Change, Plan, Run, RunStore, Source } from "./run-store.ts";
 
 /**
  * A line of STATE/runs.jsonl: runs as they are from now on, or ids of runs that are forgotten. `n` counts the lines of

@@ -1,5 +1,4 @@
-import type { Result } from "../../log/format.ts";
-import type { Change } from "../payload/payload.ts";
+import type { Result } from "../log/format.ts";
 
 /** What is known of runs, and the one place that knows it. */
 
@@ -13,6 +12,37 @@ export interface Source {
   readonly delivery?: string | undefined;
   /** The run that was run again, who asked for it, and the stage it starts at. */
   readonly rerun?: { readonly of: string; readonly by: string; readonly from?: string | undefined } | undefined;
+}
+
+/** One thing that a delivery reports and that a run can be made of. */
+export interface Change {
+  readonly kind: "push" | "release";
+  /** The full ref: `refs/heads/main`, `refs/tags/v1.2.3`. */
+  readonly ref: string;
+  /** The commit; undefined for a release whose forge does not tell it. */
+  readonly sha: string | undefined;
+  readonly release?: ReleaseFacts | undefined;
+  readonly commit?: CommitFacts | undefined;
+  /** It came when the checkout had no branch: it runs if the checkout is on this ref's branch when its turn comes. */
+  readonly onlyIfCheckedOut?: boolean | undefined;
+}
+
+export interface ReleaseFacts {
+  readonly tag: string;
+  readonly name: string;
+  readonly url: string;
+  readonly prerelease: boolean;
+}
+
+/** What a forge tells of a commit. All of it is others' text, and says nothing about who may do what. */
+export interface CommitFacts {
+  /** The first line of its message. */
+  readonly title?: string | undefined;
+  readonly author?: string | undefined;
+  /** Who pushed it, or published the release. */
+  readonly pusher?: string | undefined;
+  /** Its page at the forge: http or https. */
+  readonly url?: string | undefined;
 }
 
 /** Who is still to be told of a run's end: its forge, people, the commands of the configuration. */
@@ -116,6 +146,11 @@ export interface RunStore {
 /** Whether nothing more comes of a run. */
 export function hasEnded({ state }: Pick<Run, "state">): boolean {
   return state !== "waiting" && state !== "starting" && state !== "running";
+}
+
+/** Whether a run has ended and says something of its repo: one that was superseded does not. */
+export function hasResult(run: Pick<Run, "state">): boolean {
+  return hasEnded(run) && run.state !== "superseded";
 }
 
 /** Whether a run is being worked on. */

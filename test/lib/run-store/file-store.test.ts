@@ -3,10 +3,10 @@ import { appendFileSync, existsSync, readFileSync, statSync, writeFileSync } fro
 import { join } from "node:path";
 import { test } from "uvu";
 import * as assert from "uvu/assert";
-import { FileStore } from "../../../../lib/hook/store/file-store.ts";
-import { hasEnded, type Run } from "../../../../lib/hook/store/run-store.ts";
-import { sha } from "../../../helpers/hooks.ts";
-import { tempDir } from "../../../helpers/tmp.ts";
+import { FileStore } from "../../../lib/run-store/file-store.ts";
+import { hasEnded, type Run } from "../../../lib/run-store/run-store.ts";
+import { sha } from "../../helpers/hooks.ts";
+import { tempDir } from "../../helpers/tmp.ts";
 
 const change = (n: number) => ({ kind: "push" as const, ref: "refs/heads/main", sha: sha(n) });
 const source = (delivery?: string) => ({ repo: "me/site", forge: "github", event: "push", delivery });

@@ -2,8 +2,8 @@ import { appendFileSync, mkdirSync, readFileSync, statSync, writeFileSync } from
 import { join } from "node:path";
 import * as assert from "uvu/assert";
 import { test } from "uvu";
-import { Ignored } from "../../../../lib/hook/store/ignored.ts";
-import { tempDir } from "../../../helpers/tmp.ts";
+import { Ignored } from "../../../lib/run-store/ignored.ts";
+import { tempDir } from "../../helpers/tmp.ts";
 
 const delivery = (n: number) => ({
   reason: `reason ${n}`,
