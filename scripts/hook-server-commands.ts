@@ -169,6 +169,34 @@ Exit codes
   },
 });
 
+/** `hook-server send`. */
+export const send = defineCommand({
+  usage: `
+hook-server send: send a signed test delivery, as the repo's forge does when a webhook is made
+
+Usage
+  hook-server send OWNER/NAME [--to URL]
+
+Operands
+  OWNER/NAME  a repo of hooks.yml
+
+Flags
+${serverFlags}
+  --to URL  the address that the forge has (default: /hook of the file's url:, else where the server listens)
+
+Examples
+  hook-server send jostylr/site  does a push arrive, through the web server in front?
+
+Exit codes
+  1  it did not arrive, or was refused
+`,
+  complete: { "OWNER/NAME": repos },
+  run: async ({ flags, args: [repo = ""], terminal }) => {
+    const { send: sendPing } = await import("../lib/hook/hook.ts");
+    await sendPing(flags, { repo, to: flags.to }, terminal);
+  },
+});
+
 /** `hook-server status`. */
 export const status = defineCommand({
   usage: `

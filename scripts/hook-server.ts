@@ -1,5 +1,5 @@
 import { defineCommand, runScript } from "../lib/cli/command.ts";
-import { cancel, list, log, notify, rerun, run, serverFlags, show, status } from "./hook-server-commands.ts";
+import { cancel, list, log, notify, rerun, run, send, serverFlags, show, status } from "./hook-server-commands.ts";
 
 const command = defineCommand({
   usage: `
@@ -8,7 +8,7 @@ hook-server: receive signed webhooks of a forge, and run a build or a release fo
 Usage
   hook-server [--config hooks.yml] [--listen 127.0.0.1:3420] [--state DIR]
   hook-server --check [--config hooks.yml]
-  hook-server status|list|show|log|run|cancel|rerun …
+  hook-server status|list|show|log|run|cancel|rerun|send …
   hook-server notify test
 
 Flags
@@ -24,7 +24,7 @@ Examples
 Exit codes
   0  done; the server was stopped by a signal
 `,
-  subcommands: { status, list, show, log, run, cancel, rerun, notify },
+  subcommands: { status, list, show, log, run, cancel, rerun, send, notify },
   ownSignals: true,
   run: async ({ flags, terminal }) => {
     const { check, serve } = await import("../lib/hook/hook.ts");

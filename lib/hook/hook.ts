@@ -26,6 +26,7 @@ import {
 } from "./config/config.ts";
 import { hasLimits, needScopes, thenElsewhere } from "./runs/isolation.ts";
 import { scriptOf } from "./runs/run-command.ts";
+import { sendPing } from "./send.ts";
 import type { HookServer } from "./server.ts";
 import { ServerLog } from "./telemetry/telemetry.ts";
 import { type Stamps, watchFiles } from "./config/watch-files.ts";
@@ -201,6 +202,11 @@ export async function sendSample(flags: HookFlags, terminal: Terminal): Promise<
   const config = await loadConfig(await findConfig(flags.config), flags);
   const mask = createMask(config.secrets);
   return await testTargets(config.targets, { by: "hook-server", mask, terminal });
+}
+
+/** Send a ping of a repo, as its forge would: see `sendPing`. */
+export async function send(flags: HookFlags, what: { repo: string; to: string | undefined }, terminal: Terminal) {
+  await sendPing(await loadConfig(await findConfig(flags.config), flags), what, terminal);
 }
 
 /** Speaks to the server whose state folder the flags `--config` and `--state` name. */

@@ -1,5 +1,6 @@
 // `hook-server run`: a run that no forge asked for.
-import { rm } from "node:fs/promises";
+import { readFileSync } from "node:fs";
+import { rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import * as assert from "uvu/assert";
 import { test } from "uvu";
@@ -61,6 +62,56 @@ test("hook-server run names what it does not know, and starts nothing", async ()
   }
   assert.is((await run("me/site", "--ref", "main", "--tag", "v1")).code, 2);
   assert.equal(await server.runs(), []);
+  await server.stop();
+});
+
+/** A server that listens at a port of its own, and what sends to it a test delivery. */
+async function startSending(secrets: Record<string, string>) {
+  const dir = await makeYard({
+    repos: Object.fromEntries(Object.keys(secrets).map((name) => [name, `secret_file: ${name.slice(3)}`])),
+  });
+  for (const [name, text] of Object.entries(secrets))
+    await writeFile(join(dir, name.slice(3)), `${text}\n`, { mode: 0o600 });
+  const server = await startHooks(dir);
+  const to = `http://127.0.0.1:${server.port}/hook`;
+  const send = (repo: string, { address = to, config = "hooks.yml" } = {}) =>
+    runScript("hook-server", ["send", repo, "--to", address, "--config", join(dir, config)]);
+  return { dir, server, to, send };
+}
+
+test("hook-server send shows that a delivery signed with the repo's secret arrives, and starts nothing", async () => {
+  const token = `whsec_${Buffer.alloc(32, 7).toString("base64")}`;
+  const { dir, server, to, send } = await startSending({ "me/site": "a-secret-of-the-forge", "me/lab": token });
+  for (const repo of ["me/site", "me/lab"]) {
+    const { code, stdout, stderr } = await send(repo);
+    assert.is(code, 0, stderr);
+    assert.is(stdout, `ok  ${to} takes deliveries of ${repo}\n`);
+  }
+  assert.equal(await server.runs(), []);
+  // the forge has another secret than the server
+  await writeFile(
+    join(dir, "other.yml"),
+    readFileSync(join(dir, "hooks.yml"), "utf8").replace("secret_file: site", "secret_file: other"),
+  );
+  await writeFile(join(dir, "other"), "a-secret-that-is-new\n", { mode: 0o600 });
+  const refused = await send("me/site", { config: "other.yml" });
+  assert.is(refused.code, 1);
+  assert.match(refused.stderr, `${to} answered 401: `);
+  assert.not.match(refused.stderr + refused.stdout, "a-secret");
+  await server.stop();
+  const gone = await send("me/site");
+  assert.is(gone.code, 1);
+  assert.match(gone.stderr, `${to} does not answer: `);
+});
+
+test("hook-server send takes no repo that it does not know, and no address with a login", async () => {
+  const { server, to, send } = await startSending({ "me/site": "a-secret-of-the-forge" });
+  const unknown = await send("me/sit");
+  assert.is(unknown.code, 2);
+  assert.match(unknown.stderr, 'hooks.yml (did you mean "me/site"?)');
+  const login = await send("me/site", { address: to.replace("//", "//ada:planted-word@") });
+  assert.is(login.code, 2);
+  assert.not.match(login.stderr, "planted-word");
   await server.stop();
 });
 
