@@ -283,7 +283,6 @@ ${user}
   --branch NAME   the branch to check out (default: the remote's)
   --refs A,B      branches and tags that are built (default: the checkout's branch)
   --then COMMAND  run after a good build: 'server-update site'
-  --timer         look for commits every five minutes instead of a webhook
   --schedule WHEN  run it then, too, whether something was pushed or not: 'Mon 03:00', as systemd.time(7) has it
   --address URL   where the forge reaches this server (default: https:// and the host's name)
   --forge NAME    the forge whose settings are named (default: by the URL); one of github, gitea, gitlab, bitbucket

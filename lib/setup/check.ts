@@ -56,14 +56,14 @@ function* madeHere(facts: Facts): Generator<[command: string, plan: () => Pick<P
   for (const { app, user } of apps) yield [`setup app ${app}`, () => appItems(facts, { app, user })];
   const none = { url: undefined, user: undefined, branch: undefined, refs: [], afterwards: [] };
   const entries = repos.filter(({ repo, file }) => file === fileFor(repo));
-  const byTimer = [...accounts.values()].flatMap(({ comment }) => repoOf(comment) ?? []);
-  for (const repo of new Set([...entries.map((each) => each.repo), ...byTimer])) {
+  const made = [...accounts.values()].flatMap(({ comment }) => repoOf(comment) ?? []);
+  for (const repo of new Set([...entries.map((each) => each.repo), ...made])) {
     const entry = entries.find((each) => each.repo === repo);
     const user = [...accounts.values()].find(({ comment }) => repoOf(comment) === repo)?.name;
     yield [
       `setup repo ${repo}`,
       () => {
-        const plan = planRepo({ ...facts, hooks: "" }, { ...none, repo, user: entry?.user ?? user, timer: !entry });
+        const plan = planRepo({ ...facts, hooks: "" }, { ...none, repo, user: entry?.user ?? user });
         // a person may have named another file as its secret, and what is in the home is as good as git finds it
         const isIts = ({ path, live }: Item) =>
           live === undefined && (path !== plan.secretFile || entry?.secretFiles.includes(path));

@@ -122,7 +122,7 @@ function repoItems(facts: Facts, repo: string, { purge }: { purge: boolean }): I
   // an entry that is gone already is not in the way of the rest
   const { items } = planRepo(
     { ...facts, hooks: "", repos: entry === undefined ? [] : [entry] },
-    { repo, user, url: undefined, branch: undefined, refs: [], afterwards: [], timer: false },
+    { repo, user, url: undefined, branch: undefined, refs: [], afterwards: [] },
   );
   const sharer = facts.repos.find((each) => each.repo !== repo && each.user === user);
   const timer = scheduled(facts, repo, "");

@@ -22,8 +22,6 @@ export interface RepoOptions {
   branch: string | undefined;
   refs: readonly string[];
   afterwards: readonly string[];
-  /** Build by a timer: no webhook, no secret. */
-  timer: boolean;
   /** When hook-server runs it without a push, too: a time as systemd.time(7) has them. */
   schedule?: string | undefined;
   /** Where the forge reaches this server. */
@@ -71,11 +69,10 @@ export function planRepo(facts: Facts, options: RepoOptions): RepoPlan {
   // a person's own account and home, named on purpose, are not ours to remove
   const there = facts.accounts.get(user);
   const isOurs = there === undefined || there.comment === commentFor(repo);
-  const { url, timer } = options;
-  const flags = Object.entries({ url, user: options.user, branch }).flatMap(([name, value]) =>
+  const flags = Object.entries({ url: options.url, user: options.user, branch }).flatMap(([name, value]) =>
     value === undefined ? [] : [`--${name}`, value],
   );
-  const live = [["setup repo", repo, ...flags, ...(timer ? ["--timer"] : [])].join(" ")];
+  const live = [["setup repo", repo, ...flags].join(" ")];
   const ofUser = { user, live };
   const items: Item[] = [
     ...(isOurs
@@ -98,12 +95,6 @@ export function planRepo(facts: Facts, options: RepoOptions): RepoPlan {
     }),
     running([`logs-rotate@${user}.timer`], "its log stays small, and old parts go"),
   ];
-  const known = { user, secretFile, keyFile, remote, notes: [] };
-  if (options.timer)
-    return {
-      items: [...items, ...checkout, running([`build@${user}.timer`], "looks for new commits")],
-      ...known,
-    };
   if (facts.hooks === undefined) throw new UsageError(`there is no ${places.hooks}; run setup server first`);
   if (facts.hooksProblem !== undefined) throw new UsageError(facts.hooksProblem);
   // what the checkout is on is what is built, whatever the forge's default branch is
@@ -127,7 +118,7 @@ export function planRepo(facts: Facts, options: RepoOptions): RepoPlan {
       ...(starts ? [kept(hookServerRuns(facts))] : []),
     ],
     warnings: entry ? entryWarnings(entry, options) : [],
-    ...known,
+    ...{ user, secretFile, keyFile, remote, notes: [] },
   };
 }
 
@@ -180,20 +171,10 @@ function entryWarnings(
 }
 
 /** hook-server would refuse a wrong word only later, and the whole file with it. */
-function checkWords({ url, branch, refs, address, afterwards, timer, ...options }: RepoOptions): void {
+function checkWords({ url, branch, refs, address }: RepoOptions): void {
   if (/^[a-z]+:\/\/[^/]*\/?$/.test(url ?? ""))
     throw new UsageError(
       `--url: "${url}" names a host only; write the repository's path, too: ${url?.replace(/\/$/, "")}/OWNER/NAME.git`,
-    );
-  if (timer && refs.length + afterwards.length > 0)
-    throw new UsageError(
-      "--timer builds the checkout's branch, without hooks.yml; " +
-        `leave ${refs.length > 0 ? "--refs" : "--then"} out, or --timer`,
-    );
-  if (timer && (options.schedule !== undefined || options["show-secret"]))
-    throw new UsageError(
-      "--timer needs neither hook-server nor a secret; " +
-        `leave --${options["show-secret"] ? "show-secret" : "schedule"} out`,
     );
   if (branch !== undefined && !isSafeRef(branch)) throw new UsageError(`--branch: "${branch}" is not a branch name`);
   for (const ref of refs)
@@ -211,22 +192,20 @@ function checkWords({ url, branch, refs, address, afterwards, timer, ...options 
 /** What a person carries from here to the forge: the webhook with its secret, and the deploy key. */
 export async function repoNotes(
   { remote, secretFile, keyFile, user }: RepoPlan,
-  { repo, timer, address, forge, "show-secret": isShown = false }: RepoOptions,
+  { repo, address, forge, "show-secret": isShown = false }: RepoOptions,
   { root, hostname }: Facts,
   made: ReadonlySet<string>,
 ): Promise<Note[]> {
   const kind = (forge as Forge | undefined) ?? guessForge(remote.host);
   const site = `https://${remote.host ?? "github.com"}`;
-  const notes: Note[] = [];
-  if (!timer)
-    notes.push(
-      webhookNote(kind, site, repo, {
-        address: address ?? `https://${hostname}`,
-        secret:
-          isShown || made.has(secretFile) ? (await readFile(await inRoot(root, secretFile), "utf8")).trim() : undefined,
-        secretFile,
-      }),
-    );
+  const isTold = isShown || made.has(secretFile);
+  const notes: Note[] = [
+    webhookNote(kind, site, repo, {
+      address: address ?? `https://${hostname}`,
+      secret: isTold ? (await readFile(await inRoot(root, secretFile), "utf8")).trim() : undefined,
+      secretFile,
+    }),
+  ];
   const key = root === "/" ? await readInHome(user, `${keyFile}.pub`) : undefined;
   if (key !== undefined)
     notes.push({

@@ -466,7 +466,6 @@ test("a wrong word is said before anything is touched", async () => {
     [["repo", "a/b", "--address", "hooks.example.com"], "write https://hooks.example.com"],
     [["repo", "a/b", "--url", "https://u:p@x.example/y.git"], "and the deploy key"],
     [["repo", "a/b", "--schedule", "Mun 03:00"], "write a time as in systemd.time(7)"],
-    [["repo", "a/b", "--timer", "--schedule", "Mon 03:00"], "leave --schedule out"],
     [["slave", "--base", "https://x.example/", "--secret-file", join(root, "none")], "secret file"],
     [["slave"], "say where repos come from: --base URL"],
     [["slave", "--base", "foo"], "is not a URL to clone from"],

@@ -27,7 +27,6 @@ const options: RepoOptions = {
   branch: undefined,
   refs: [],
   afterwards: [],
-  timer: false,
 };
 const repo = (more: Partial<RepoOptions>, known: Partial<Facts> = {}) =>
   planRepo({ ...facts, ...known }, { ...options, ...more });
@@ -82,12 +81,6 @@ test("a slave's own home is open to a web server, a person's keeps its mode", ()
   const plan = (user?: string) => lines(planSlave(facts, { base: undefined, user, secretFile: undefined }));
   assert.ok(plan().includes("folder /srv/slave 0755 of slave"));
   assert.not.ok(plan("ada").some((line) => line.startsWith("folder /home/ada")));
-});
-
-test("with a timer there is neither secret nor webhook", () => {
-  const plan = lines(repo({ timer: true }, { hooks: undefined }));
-  assert.ok(plan.includes("systemd: enable build@site.timer"));
-  assert.not.ok(plan.some((line) => /secret|hooks\.yml/.test(line)));
 });
 
 test("the master has a key, and a slave that trusts it needs no secret", () => {
@@ -160,8 +153,6 @@ test("names and addresses that could harm are refused before there is a plan", (
     [() => repo({ url: "ext::sh -c id" }), /not a URL to clone from/],
     [() => repo({ url: "-oProxyCommand=id" }), /not a URL to clone from/],
     [() => repo({ url: "ssh://x" }), /names a host only; .*ssh:\/\/x\/OWNER\/NAME\.git/],
-    [() => repo({ timer: true, refs: ["main"] }), /leave --refs out, or --timer/],
-    [() => repo({ timer: true, afterwards: ["id"] }), /leave --then out, or --timer/],
     [() => repo({ address: "https://x/a b" }), /is not a URL/],
     [() => repo({ url: "https://me:pw@example.com/a/b" }), /a password in a URL/],
     [() => repo({}, { hooks: undefined }), /run setup server first/],
