@@ -64,9 +64,12 @@ function* madeHere(facts: Facts): Generator<[command: string, plan: () => Pick<P
       `setup repo ${repo}`,
       () => {
         const plan = planRepo({ ...facts, hooks: "" }, { ...none, repo, user: entry?.user ?? user });
-        // a person may have named another file as its secret, and what is in the home is as good as git finds it
-        const isIts = ({ path, live }: Item) =>
-          live === undefined && (path !== plan.secretFile || entry?.secretFiles.includes(path));
+        // a person may have named another file as its secret, or taken it out of hooks.d again, and what is in the
+        // home is as good as git finds it
+        const isIts = ({ path, live }: Item) => {
+          if (path === plan.secretFile) return entry?.secretFiles.includes(path);
+          return live === undefined && (entry !== undefined || path !== fileFor(repo));
+        };
         return { items: plan.items.filter(isIts) };
       },
     ];
