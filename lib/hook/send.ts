@@ -1,4 +1,4 @@
-import { createHmac, randomUUID } from "node:crypto";
+import { randomUUID } from "node:crypto";
 import { cleanLine } from "../core/clean.ts";
 import { Failure, messageOf, UsageError } from "../core/errors.ts";
 import { didYouMean } from "../core/names.ts";
@@ -6,7 +6,7 @@ import type { Terminal } from "../core/terminal.ts";
 import { request } from "../fetch/fetch.ts";
 import { formatListen } from "../http/server.ts";
 import { findRepo, type HookConfig } from "./config/config.ts";
-import { signingKey } from "./payload/signature.ts";
+import { prove } from "./payload/signature.ts";
 
 /** `hook-server send`: what a forge sends when a webhook is made, signed as it would be. */
 
@@ -49,14 +49,16 @@ function defaultAddress({ url, listen }: HookConfig): string {
 /** The headers of a ping: GitHub's, or, of a repo with a signing token, GitLab's by Standard Webhooks. */
 function signed(body: string, secret: string | undefined): Record<string, string> {
   const id = randomUUID();
-  const key = signingKey(secret ?? "");
-  if (key) {
-    const timestamp = String(Math.floor(Date.now() / 1000));
-    const signature = createHmac("sha256", key).update(`${id}.${timestamp}.${body}`).digest("base64");
-    const proof = { "webhook-id": id, "webhook-timestamp": timestamp, "webhook-signature": `v1,${signature}` };
-    return { "x-gitlab-event": "ping", ...proof };
+  const proof = secret === undefined ? undefined : prove(Buffer.from(body), secret, id);
+  if (proof?.kind === "signed") {
+    const { timestamp, signatures } = proof;
+    return {
+      "x-gitlab-event": "ping",
+      "webhook-id": id,
+      "webhook-timestamp": timestamp,
+      "webhook-signature": signatures,
+    };
   }
-  const hex = secret === undefined ? undefined : createHmac("sha256", secret).update(body).digest("hex");
-  const proof = hex === undefined ? {} : { "x-hub-signature-256": `sha256=${hex}` };
-  return { "x-github-event": "ping", "x-github-delivery": id, ...proof };
+  const hub = proof?.kind === "hmac" ? { "x-hub-signature-256": `sha256=${proof.hex}` } : {};
+  return { "x-github-event": "ping", "x-github-delivery": id, ...hub };
 }

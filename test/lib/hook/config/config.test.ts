@@ -12,6 +12,7 @@ import { tempDir } from "../../../helpers/tmp.ts";
 async function load(text: string): Promise<Awaited<ReturnType<typeof loadConfig>>> {
   const dir = tempDir();
   await writeFile(join(dir, "s"), "secret", { mode: 0o600 });
+  await writeFile(join(dir, "long"), "correct horse", { mode: 0o600 });
   await writeFile(join(dir, "hooks.yml"), text);
   return await loadConfig(join(dir, "hooks.yml"));
 }
@@ -115,6 +116,10 @@ test("every mistake is named with its place, and what is allowed", async () => {
     ["repos: { a/b: { dir: x, secret_file: [s, s, s] } }", /at most two secrets/],
     ["repos: { a/b: { dir: x, secret_env: NOT_SET_ANYWHERE } }", /NOT_SET_ANYWHERE is not set/],
     ["status: {}\nrepos: {}", /nobody could sign in/],
+    [
+      "status: { password_file: long }\nrepos: {}",
+      /hooks\.yml:1:\d+: "url" is missing at the top; write the page's address/,
+    ],
     [
       "status: { trust_header: X-User, trust_steer: [ada] }\nrepos: {}",
       /hooks\.yml:1:\d+: "url" is missing at the top; write the page's address/,
