@@ -14,7 +14,7 @@ import {
   scriptOf,
   whyNotInstalled,
 } from "../lib/builder/install.ts";
-import { compileLitpro, needsLitpro } from "../lib/builder/litpro.ts";
+import { compileLitpro, needsLitpro, sourceOf } from "../lib/builder/litpro.ts";
 import {
   type Branch,
   changedFiles,
@@ -294,12 +294,13 @@ DIR/build.yml names other stages, commands, env and timeout: see docs/build.md.
       },
     };
     const stageOf = ({ name, command }: StageChoice): Stage => {
-      if (command === undefined) return stages[name] as Stage;
-      return async (s) => {
+      if (command === undefined && name !== "build") return stages[name] as Stage;
+      return withSource(dir, async (s) => {
+        if (command === undefined) return await stages.build?.(s);
         await s.plan(command);
         s.say(`$ ${command.trimEnd()}`);
         await s.$`/bin/sh -c ${command}`;
-      };
+      });
     };
 
     if (check || flags["dry-run"]) {
@@ -340,7 +341,7 @@ DIR/build.yml names other stages, commands, env and timeout: see docs/build.md.
 
     const full = ref ?? (head?.current && `refs/heads/${head.current}`);
     await run.begin({ event: "manual", ref: full && shortRef(full), sha: asked }, { hold: builtAt !== undefined });
-    for await (const each of stagesOf(folder, flags, run)) await run.stage(each.name, stageOf(each));
+    for await (const [each, place] of stagesOf(folder, flags, run)) await run.stage(each.name, stageOf(each), place);
     const isWhole = run.stopped === undefined && flags.only.length === 0 && flags.from === undefined;
     const mayNote = isWhole && flags.skip.every((name) => name === "pull");
     const ended = await run.end({ sha, note: mayNote ? await noteOfNothing(dir, run.results) : undefined });
@@ -357,6 +358,24 @@ DIR/build.yml names other stages, commands, env and timeout: see docs/build.md.
     return result.code;
   },
 });
+
+/** A stage whose error in a file that litpro built is shown with the line of the document, too. */
+function withSource(dir: string, stage: Stage): Stage {
+  return async (s) => {
+    const lines: string[] = [];
+    const onLine = (line: string) => {
+      if (lines.push(line) > 1000) lines.shift();
+      s.say(line);
+    };
+    try {
+      return await stage({ ...s, $: s.$({ onLine }) });
+    } catch (error) {
+      const source = await sourceOf(dir, lines);
+      if (source !== undefined) s.say(source);
+      throw error;
+    }
+  };
+}
 
 /** What a script that only checks says is wrong, in its own words. */
 async function inItsWords(command: ProcessPromise): Promise<void> {

@@ -1,10 +1,14 @@
+import { resolve } from "node:path";
+import process from "node:process";
 import { type CommandInput, defineCommand, type FlagsIn, type Live } from "../lib/cli/command.ts";
 import { UsageError } from "../lib/core/errors.ts";
 import { formatSize } from "../lib/core/units.ts";
+import { $, cleanEnvironment } from "../lib/exec/exec.ts";
+import { exists } from "../lib/files/files.ts";
 import { list, refresh, withdraw } from "../lib/release/current.ts";
 import { defaultOut, readVersion } from "../lib/release/folder.ts";
 import { changeKeys, listKeys } from "../lib/release/keys.ts";
-import { checkPack, pack } from "../lib/release/pack.ts";
+import { checkPack, namedFiles, pack } from "../lib/release/pack.ts";
 import { endOf, keygen, openSigners, type Signer } from "../lib/release/signer.ts";
 import { verifyFolder } from "../lib/release/verify.ts";
 
@@ -42,6 +46,32 @@ async function signers({
       );
   }
   return opened;
+}
+
+/**
+ * What npm would publish of the current folder, after its prepack; undefined where package.json names no files.
+ * @throws {UsageError} where npm cannot tell, or one that is named without a pattern is not there.
+ */
+async function listedFiles(signal: AbortSignal): Promise<string[] | undefined> {
+  const named = await namedFiles();
+  if (!named) return undefined;
+  const { ok, stdout, stderr } = await $({
+    signal,
+    nothrow: true,
+    env: cleanEnvironment(process.env),
+  })`npm pack --dry-run --json --foreground-scripts=false`;
+  if (!ok) {
+    const why = stderr.split("\n").find((line) => /^npm error (?!code )/.test(line)) ?? stderr.trim().split("\n")[0];
+    throw new UsageError(`npm does not tell which files package.json names: ${why}; or name a folder with --from`);
+  }
+  const [packed] = JSON.parse(stdout) as { files: { path: string }[] }[];
+  for (const name of named)
+    if (!/[*?[\]{}!]/.test(name) && !(await exists(name)))
+      throw new UsageError(
+        `${resolve(name)}, which package.json names in files, is not there; ` +
+          "build it first, or name a folder with --from",
+      );
+  return packed?.files.map(({ path }) => path);
 }
 
 const versions: Live = async ({ flags }) => (await list(flags.out ?? defaultOut)).map(({ version }) => version);
@@ -244,7 +274,8 @@ Flags
   --version VERSION  dotted hexadecimal, as 1.23.42b; needed
   --platform NAME    gnu-linux or linux-musl, on which launchfit runs; darwin or windows for others who read VERSION
                      (default: it fits any)
-  --from DIR         what is packed, less .releaseignore (default: files in package.json, else build)
+  --from DIR         what is packed, less .releaseignore
+                     (default: what npm pack would, where package.json has files, else build)
 ${out}
 ${keyFlags}
   --name TEXT        what people call the release
@@ -272,10 +303,11 @@ Exit codes
       if (!terminal.quiet) terminal.print(`${app} ${version} can be packed into ${flags.out}`);
       return terminal.printJson({ app, version, out: flags.out });
     }
+    const files = from === undefined ? await listedFiles(signal) : undefined;
     const progress = terminal.progress({ label: "packing", unit: "bytes" });
     const packed = await pack(
       {
-        ...{ app, version, platform, from, name, keep, signal },
+        ...{ app, version, platform, from, files, name, keep, signal },
         ...{ out: flags.out, expires: flags.expires },
         onProgress(done, total) {
           progress.setTotal(total);

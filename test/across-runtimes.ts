@@ -3,10 +3,9 @@
 // each of them, from the sources. All others (decisions, texts, formats, whole pages of docs) run under Node 20 alone,
 // from the bundles. Paths below test/, or the beginnings of some.
 export const acrossRuntimes: readonly string[] = [
-  // every script at a usual piece of work; the README's first command, which goes through most of them; the bundles
+  // every script at a usual piece of work; the README's first command, which goes through most of them
   "docs/permissions",
   "bundles/",
-  "house/bundle",
   "house/demo",
   "house/deno",
   // commands, signals, users
@@ -15,10 +14,10 @@ export const acrossRuntimes: readonly string[] = [
   "scripts/downloads-faults",
   "scripts/hook-server.test",
   "scripts/hook-server-process",
-  "scripts/hook-server-hostile",
+  "scripts/hook-server-hostile-builds",
+  "scripts/hook-server-hostile-clients",
   "scripts/hook-server-bounds",
   "scripts/uploads.test",
-  "scripts/hook-server-page.test",
   // files, locks, watching, logs that are followed
   "lib/config/secrets",
   "lib/files",
@@ -39,7 +38,6 @@ export const acrossRuntimes: readonly string[] = [
   "scripts/hook-server-systemd",
   "scripts/launchfit-overlap",
   "scripts/launchfit-systemd",
-  "scripts/launchfit-two",
   "scripts/fleet-bus-tls",
   "scripts/server-update-tls",
   "scripts/slave-server.test",

@@ -64,13 +64,20 @@ export async function readStages(
   }
 }
 
-/** The stages of a run in their order. What a pull brings may have another build.yml, which holds from then on. */
-export async function* stagesOf(folder: BuildFolder, filter: StageFilter, run: Run): AsyncGenerator<StageChoice> {
+/**
+ * The stages of a run in their order, and which of how many each is. What a pull brings may have another build.yml,
+ * which holds from then on.
+ */
+export async function* stagesOf(
+  folder: BuildFolder,
+  filter: StageFilter,
+  run: Run,
+): AsyncGenerator<[stage: StageChoice, place: string]> {
   let { config, stages } = await readStages(folder, filter);
   run.use(config);
   for (let at = 0; at < stages.length && !run.isOver; at++) {
     const stage = stages[at] as StageChoice;
-    yield stage;
+    yield [stage, `${at + 1}/${stages.length}`];
     if (!isPull(stage) || run.isOver || run.stopped !== undefined) continue;
     try {
       config = await readBuildConfig(folder.dir);

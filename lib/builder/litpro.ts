@@ -1,6 +1,7 @@
-import { join } from "node:path";
+import { readdir } from "node:fs/promises";
+import { dirname, join, relative, resolve } from "node:path";
 import process from "node:process";
-import { Failure } from "../core/errors.ts";
+import { Failure, ifMissing } from "../core/errors.ts";
 import { findInNodeModules, findOwnNpmProgram, type NpmProgram } from "../exec/scripts.ts";
 import { exists, readIfThere } from "../files/files.ts";
 import type { StageContext } from "../run/run.ts";
@@ -71,6 +72,55 @@ export function readReport(lines: readonly string[]): LitproReport {
     else if (line.startsWith("./") && section.startsWith("UNCHANGED")) report.unchanged += 1;
   }
   return report;
+}
+
+/**
+ * What to say of an error in a built file: the line of the document that it came from, `build/a.js:2 is project.md:11`.
+ * litpro keeps no map, but writes most lines as they stand: the one line of the documents with the same text, by its
+ * neighbours where several have it. Undefined where that is not clear, or no built file is named.
+ * @param lines what a stage that failed printed.
+ */
+export async function sourceOf(dir: string, lines: readonly string[]): Promise<string | undefined> {
+  const places = lines.flatMap((line) => [...line.matchAll(/([\w@./-]+\.\w+)[:(](\d+)/g)]);
+  for (const [, path = "", number] of places) {
+    const file = relative(dir, resolve(dir, path));
+    if (!(await isBuilt(dir, file))) continue;
+    const built = await textLines(join(dir, file));
+    const at = Number(number) - 1;
+    if (!built[at]) continue;
+    const names = await readdir(dir, { recursive: true }).catch(ifMissing);
+    const found: { score: number; words: string }[] = [];
+    for (const name of (names ?? []).filter((each) => /^(?:src\/.*|[^/]+)\.md$/.test(each))) {
+      const document = await textLines(join(dir, name));
+      for (const [index, line] of document.entries()) {
+        if (line !== built[at]) continue;
+        const score = sameLines(document, index, built, at, -1) + sameLines(document, index, built, at, 1);
+        found.push({ score, words: `${file}:${number} is ${name}:${index + 1}` });
+      }
+    }
+    const best = Math.max(...found.map(({ score }) => score));
+    const [source, ...others] = found.filter(({ score }) => score === best);
+    if (source && others.length === 0) return source.words;
+  }
+  return undefined;
+}
+
+/** litpro lists what it wrote into a folder in its file .checksum, as paths from where it ran. */
+async function isBuilt(dir: string, file: string): Promise<boolean> {
+  for (let folder = dirname(file); folder !== "." && !folder.startsWith(".."); folder = dirname(folder)) {
+    const list = (await readIfThere(join(dir, folder, ".checksum"))) ?? "";
+    if (list.includes(`${JSON.stringify(file)}:`)) return true;
+  }
+  return false;
+}
+
+const textLines = async (file: string) => ((await readIfThere(file)) ?? "").split("\n").map((line) => line.trim());
+
+/** How many lines after (1) or before (-1) two lines are the same, too. */
+function sameLines(a: readonly string[], i: number, b: readonly string[], j: number, step: number): number {
+  let count = 0;
+  while (count < 20 && a[i + step * (count + 1)] === b[j + step * (count + 1)]) count += 1;
+  return count;
 }
 
 /** In a package of ES modules `module.exports` of an lprc.js is ignored, and litpro alone says nothing of it. */

@@ -46,12 +46,13 @@ export function createTerminal({ json = false, quiet = false }: TerminalOptions 
   const paint = colours("stdout");
   const paintNote = colours("stderr");
   const isTTY = process.stderr.isTTY === true && process.env.TERM !== "dumb";
-  let current: LiveLine | undefined;
+  /** What is under way, and what is within that: the last one shows. */
+  const under: LiveLine[] = [];
 
   function write(stream: NodeJS.WriteStream, line: string): void {
-    current?.hide();
+    under.at(-1)?.hide();
     stream.write(`${line}\n`);
-    current?.show();
+    under.at(-1)?.show();
   }
 
   return {
@@ -102,12 +103,13 @@ export function createTerminal({ json = false, quiet = false }: TerminalOptions 
       return header ? [paint.dim(lines[0] ?? ""), ...lines.slice(1)] : lines;
     },
     progress(options) {
-      current?.hide();
-      const onEnd = () => {
-        if (current === line) current = undefined;
-      };
-      const line = new LiveLine({ ...options, isTTY, quiet, onEnd });
-      current = line;
+      under.at(-1)?.hide();
+      const line: LiveLine = new LiveLine({
+        ...{ ...options, isTTY, quiet },
+        isLast: () => under.at(-1) === line,
+        onEnd: () => void (under.includes(line) && under.splice(under.indexOf(line), 1)),
+      });
+      under.push(line);
       return line;
     },
     async confirm(question) {
@@ -137,6 +139,7 @@ const plainLineEvery = 5000;
 interface LineOptions extends ProgressOptions {
   isTTY: boolean;
   quiet: boolean;
+  isLast: () => boolean;
   onEnd: () => void;
 }
 
@@ -146,6 +149,7 @@ class LiveLine implements Progress {
   #total: number | undefined;
   #drawn = 0;
   #shown = false;
+  #clock: NodeJS.Timeout | undefined;
   readonly #started = Date.now();
   readonly #options: LineOptions;
 
@@ -153,6 +157,7 @@ class LiveLine implements Progress {
     this.#options = options;
     this.#total = options.total;
     this.#drawn = options.isTTY ? 0 : Date.now();
+    if (options.unit === "time" && options.isTTY) this.#clock = setInterval(() => this.update(0), 1000).unref();
   }
 
   update(done: number, detail?: string): void {
@@ -162,7 +167,7 @@ class LiveLine implements Progress {
     if (this.#options.quiet || now - this.#drawn < (this.#options.isTTY ? redrawEvery : plainLineEvery)) return;
     this.#drawn = now;
     if (this.#options.isTTY) this.show();
-    else process.stderr.write(`${this.text(false)}\n`);
+    else if (this.#options.unit !== "time") process.stderr.write(`${this.text(false)}\n`);
   }
 
   add(count: number, detail?: string): void {
@@ -174,13 +179,14 @@ class LiveLine implements Progress {
   }
 
   end(text?: string): void {
+    clearInterval(this.#clock);
     this.hide();
     this.#options.onEnd();
     if (text !== undefined && !this.#options.quiet) process.stderr.write(`${text}\n`);
   }
 
   show(): void {
-    if (!this.#options.isTTY || this.#options.quiet || this.#drawn === 0) return;
+    if (!this.#options.isTTY || this.#options.quiet || this.#drawn === 0 || !this.#options.isLast()) return;
     const columns = roomOf(process.stderr);
     // the words matter more than the bar
     const text = [this.text(true), this.text(false)].find((each) => textWidth(each) < columns);
@@ -201,7 +207,8 @@ class LiveLine implements Progress {
     const rate = seconds > 0 ? this.#done / seconds : 0;
     const words = [label];
     const total = this.#total;
-    if (total !== undefined && total > 0) {
+    if (unit === "time") words.push(formatDuration(1000 * Math.floor(seconds)));
+    else if (total !== undefined && total > 0) {
       const share = Math.min(1, this.#done / total);
       if (withBar) words.push(bar(share));
       words.push(`${Math.floor(share * 100)}%`, `${amount(this.#done)}/${amount(total)}`);

@@ -26,7 +26,8 @@ export interface Progress {
 export interface ProgressOptions {
   label: string;
   total?: number;
-  unit?: "bytes" | "count";
+  /** `time`: nothing is counted; the line tells for how long it has gone on, on a terminal only. */
+  unit?: "bytes" | "count" | "time";
 }
 
 /** The output of a script: results to stdout, everything else to stderr. */

@@ -21,7 +21,7 @@ export interface PackEntry {
 }
 
 export interface FileListOptions {
-  /** Only these files and folders of it; default: everything. */
+  /** Only these files of it, by their paths; default: everything. */
   files?: readonly string[] | undefined;
   /** Absolute paths that are left out, as the folder that the archive goes to. */
   skip?: readonly string[];
@@ -36,8 +36,7 @@ const never = new Set([".git", ".releaseignore", ".launchfit"]);
 
 /**
  * Every file, folder and link below a folder, less what .releaseignore names.
- * @throws {UsageError} when there is no file, when one of `files` is missing, for a private key, and for what launchfit
- * refuses to unpack: pipes, sockets, links that lead out, names that differ only in case.
+ * @throws {UsageError} when there is no file, for a private key, and for what launchfit refuses to unpack: pipes, sockets, links that lead out, names that differ only in case.
  */
 export async function listFiles(
   folder: string,
@@ -45,7 +44,7 @@ export async function listFiles(
 ): Promise<PackEntry[]> {
   const ignoreFile = join(folder, ".releaseignore");
   const ignored = await ignoreRules((await readFile(ignoreFile, "utf8").catch(ifMissing)) ?? "", ignoreFile);
-  const wanted = files?.map((each) => each.replace(/^\.?\//, "").replace(/\/+$/, ""));
+  const wanted = files && new Set(files.flatMap(withFolders));
   const entries: PackEntry[] = [];
   const links = new Map<string, string>();
 
@@ -64,7 +63,7 @@ export async function listFiles(
       const full = join(folder, path);
       const isFolder = item.isDirectory();
       if (never.has(item.name) || skip.includes(full) || ignored(path, isFolder)) continue;
-      if (wanted && !wanted.some((each) => covers(each, path) || (isFolder && covers(path, each)))) continue;
+      if (wanted && !wanted.has(path)) continue;
       await add(path, full);
       if (isFolder) await walk(path);
     }
@@ -94,21 +93,15 @@ export async function listFiles(
   }
 
   await walk("");
-  const missing = wanted?.find((each) => !entries.some(({ path }) => covers(each, path)));
-  if (missing !== undefined)
-    throw new UsageError(
-      `${join(folder, missing)}, which package.json names in files, is not there; ` +
-        "build it first (patterns are not understood), or name a folder with --from",
-    );
   if (entries.every(({ type }) => type === "Directory"))
     throw new UsageError(`${folder} holds no file; build it first, or name another with --from`);
   checkEntries(entries, folder);
   return entries;
 }
 
-/** Whether `path` is `folder`, or below it. */
-function covers(folder: string, path: string): boolean {
-  return path === folder || path.startsWith(`${folder}/`) || folder === "" || folder === ".";
+/** A path and every folder above it. */
+function withFolders(path: string): string[] {
+  return [...path.matchAll(/\/|$/g)].map(({ index }) => path.slice(0, index));
 }
 
 function checkEntries(entries: readonly PackEntry[], folder: string): void {

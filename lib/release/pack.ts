@@ -41,8 +41,9 @@ export interface PackOptions {
   app: string;
   version: string;
   platform?: string | undefined;
-  /** The folder that is packed; default: what `files` in package.json names, else `build`. */
+  /** The folder that is packed; default: `files` of the current one, else `build`. */
   from?: string | undefined;
+  files?: readonly string[] | undefined;
   out?: string | undefined;
   /** What people call the release. */
   name?: string | undefined;
@@ -74,7 +75,7 @@ export interface Packed {
 export async function pack(options: PackOptions, signers: readonly Signer[]): Promise<Packed> {
   const { app, version: packed, platform, out = defaultOut, keep } = options;
   checkNames(options);
-  const { folder, files } = await findSource(options.from);
+  const { folder, files } = await findSource(options);
   const privateKeys = signers.map(({ file }) => file);
   const listed = await listFiles(folder, { files, skip: [resolve(out)], privateKeys });
   await makeFolder(out);
@@ -139,21 +140,24 @@ function checkNames({
   if (name !== undefined && /[\r\n]/.test(name)) throw new UsageError("--name is one line");
 }
 
-async function findSource(from: string | undefined): Promise<{ folder: string } & FileListOptions> {
+/** What is packed where no folder is named: what package.json's `files` names, as npm lists it, else `build`. */
+async function findSource({ from, files }: PackOptions): Promise<{ folder: string } & FileListOptions> {
   if (from !== undefined) return { folder: resolve(from) };
-  const text = await readIfThere("package.json");
-  let files: unknown;
-  try {
-    files = text === undefined ? undefined : (JSON.parse(text) as { files?: unknown }).files;
-  } catch {
-    throw new UsageError("package.json is not JSON; fix it, or name the folder with --from");
-  }
-  if (Array.isArray(files) && files.length > 0)
-    return { folder: process.cwd(), files: ["package.json", ...files.map(String)] };
+  if (files) return { folder: process.cwd(), files };
   if (await exists("build")) return { folder: resolve("build") };
   throw new UsageError(
     "there is nothing to pack: no build folder, no files in package.json; name a folder with --from",
   );
+}
+
+/** What `files` in package.json names; undefined where it names nothing. @throws {UsageError} for no JSON. */
+export async function namedFiles(): Promise<string[] | undefined> {
+  try {
+    const { files } = JSON.parse((await readIfThere("package.json")) ?? "{}") as { files?: unknown };
+    return Array.isArray(files) && files.length > 0 ? files.map(String) : undefined;
+  } catch {
+    throw new UsageError("package.json is not JSON; fix it, or name the folder with --from");
+  }
 }
 
 /** With a launchify.yml that names the app, so that a client sees when the archive is passed off as another app's. */

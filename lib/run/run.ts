@@ -5,7 +5,7 @@ import { cleanLine, cleanText } from "../core/clean.ts";
 import { exitCodeOf, Failure, messageOf } from "../core/errors.ts";
 import { isRunId, newRunId } from "../core/id.ts";
 import { createMask, type Mask } from "../core/mask.ts";
-import type { Terminal } from "../core/terminal.ts";
+import type { Progress, Terminal } from "../core/terminal.ts";
 import { formatDuration } from "../core/units.ts";
 import { join } from "node:path";
 import { $, accountVariables, cleanEnvironment, commandFailure, ProcessOutput, type Shell } from "../exec/exec.ts";
@@ -211,15 +211,20 @@ export class Run {
     return this.#isUnchanged || this.#error !== undefined || this.results.some(isBad);
   }
 
-  /** Run one stage to its end, whatever that is: nothing is thrown. After one that failed nothing is run any more. */
-  async stage(name: string, stage: Stage): Promise<void> {
+  /**
+   * Run one stage to its end, whatever that is: nothing is thrown. After one that failed nothing is run any more.
+   * @param place which of how many it is, for who watches: `2/6`.
+   */
+  async stage(name: string, stage: Stage, place = ""): Promise<void> {
     if (this.isOver) return;
     if (this.stopped !== undefined) {
       this.results.push({ name, result: "skipped", seconds: 0, note: this.stopped });
       return;
     }
     reportStage(name);
-    const result = await this.work(name, stage);
+    const watched = this.#parts.terminal.progress({ label: `${place} ${name}`.trimStart(), unit: "time" });
+    const result = await this.work(name, stage, watched);
+    watched.end();
     reportStage(name, { ...result, note: this.mask(result.note) });
     this.results.push(result);
     if (this.#isUnchanged) return;
@@ -262,7 +267,7 @@ export class Run {
     return { run: this.id, result, code, seconds, stages: this.results, note: result === "ok" ? note : undefined };
   }
 
-  private async work(name: string, stage: Stage): Promise<StageResult> {
+  private async work(name: string, stage: Stage, watched: Progress): Promise<StageResult> {
     const { signal, started: runStarted } = this.#parts;
     const started = performance.now();
     const stages = this.#timeout?.stages ?? {};
@@ -284,6 +289,7 @@ export class Run {
     let [lastLine, signs] = [started, 0];
     const say = (line: string) => {
       [lastLine, signs] = [performance.now(), 0];
+      if (line.startsWith("$ ")) watched.update(0, cleanLine(this.mask(line)));
       this.line(name, line);
     };
     const silence = setInterval(() => {

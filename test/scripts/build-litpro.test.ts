@@ -128,6 +128,23 @@ test("an output that was deleted, or put back by a checkout, is written again", 
   assert.equal(await contents(join(dir, "build")), good);
 });
 
+test("an error in a built file is shown with the line of the document that it came from", async () => {
+  const dir = await site({
+    ...empty,
+    "project.md":
+      '# M\n\n[a.js](#code "save:")\n\n## Code\n\n    let n;\n    // x\n    _"body"\n\n### Body\n\n    n.x();\n',
+    "src/other.md": "# O\n\n    n.x();\n    // y\n",
+    "README.md": "# R\n\n    n.y();\n",
+    "build.yml": "stages: [litpro, test]\ncommands: { test: node build/a.js }\n",
+  });
+  const { code, text } = await buildHere(dir);
+  assert.is(code, 1, text);
+  assert.match(text, /^test \| build\/a\.js:3 is project\.md:13$/m);
+  await writeFile(join(dir, "own.js"), "let n;\nn.x();\n");
+  await writeFile(join(dir, "build.yml"), "stages: [litpro, test]\ncommands: { test: node own.js }\n");
+  assert.not.match((await buildHere(dir)).text, / is \S+\.md:/, "what litpro did not write comes from no document");
+});
+
 const fine = '# T\n\n[x.txt](#t "save:")\n\n## T\n\n    hi\n';
 
 const package_ = (name: string, version: string) => ({

@@ -235,9 +235,10 @@ test("--keep leaves that many older archives", async () => {
   assert.ok(archives.includes("my-app-3.tar.gz"));
 });
 
-test("package.json's files are packed where there are some", async () => {
+test("what npm pack lists is packed where package.json has files: patterns, README, what prepack makes", async () => {
   const { dir, out, pack } = await yard();
-  writeFileSync(join(dir, "package.json"), JSON.stringify({ files: ["build/bin", "./README.md"] }));
+  const named = { name: "a", version: "1.0.0", scripts: { prepack: "mkdir -p late && echo made | tee late/made.txt" } };
+  writeFileSync(join(dir, "package.json"), JSON.stringify({ ...named, files: ["build/bin/*.sh", "late/"] }));
   writeFileSync(join(dir, "README.md"), "x");
   writeFileSync(join(dir, "secret.txt"), "x");
   await pack("1");
@@ -247,6 +248,8 @@ test("package.json's files are packed where there are some", async () => {
     "build/",
     "build/bin/",
     "build/bin/run.sh",
+    "late/",
+    "late/made.txt",
     "launchify.yml",
     "package.json",
   ]);
@@ -300,10 +303,11 @@ test("what was not built is not published: an empty folder, and what package.jso
   const named = join(dir, "named");
   mkdirSync(named);
   writeFileSync(join(named, "index.js"), "");
-  for (const missing of ["dist/", "lib/**/*.js"]) {
-    writeFileSync(join(named, "package.json"), JSON.stringify({ files: ["index.js", missing] }));
-    await refused(named, /package.json names in files, is not there/);
-  }
+  const files = ["index.js", "dist/"];
+  writeFileSync(join(named, "package.json"), JSON.stringify({ name: "a", version: "1.0.0", files }));
+  await refused(named, /named\/dist, which package.json names in files, is not there/);
+  writeFileSync(join(named, "package.json"), JSON.stringify({ files }));
+  await refused(named, /npm does not tell which files package.json names: .*must have name and version.*--from/);
 });
 
 test("a private key that signs is never packed, whatever leads to it", async () => {

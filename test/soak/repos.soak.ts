@@ -137,6 +137,49 @@ for (const spec of specs.slice(0, Math.max(1, Math.round(specs.length * scale)))
   });
 }
 
+// Without the network: of Python's packages those that every venv brings.
+const python = {
+  "hours/__init__.py": "def clock(hours):\n    return f'{hours % 24:02}:10'\n",
+  "test_hours.py":
+    "import unittest\nfrom hours import clock\n\nclass Hours(unittest.TestCase):\n" +
+    "    def test_midnight(self):\n        self.assertEqual(clock(24), '00:10')\n\nunittest.main()\n",
+  ".gitignore": "venv/\nbuild/\n*.egg-info/\n__pycache__/\nlogs.txt*\n",
+};
+const lacksVenv = async () => {
+  const { code } = await runCommand(["python3", "-c", "import ensurepip, venv"]).catch(() => ({ code: 1 }));
+  return code === 0 ? undefined : "needs python3-venv";
+};
+const venvTest = testUnless(test, await lacksVenv());
+
+venvTest("a Python repo with a build.yml gets its venv, and the second build has it already", async () => {
+  const repo = await makeRepo({
+    files: {
+      ...python,
+      "build.yml":
+        "stages: [pull, venv, test]\ncommands:\n" +
+        "  venv: test -e venv/bin/pip || python3 -m venv venv; venv/bin/pip list\n  test: venv/bin/python test_hours.py\n",
+    },
+  });
+  const checkout = await repo.checkout(join(tempDir(), "site"));
+  for (const round of [1, 2]) {
+    const { stdout, stderr } = await runScript("build", [checkout], { timeout: 300_000, expect: 0 });
+    assert.match(stdout, /venv +ok/, String(round));
+    assert.match(stderr, /test \| OK/);
+  }
+  await repo.push({ "hours/__init__.py": "def clock(hours):\n    return f'{hours - 1}:10'\n" });
+  const { stderr } = await runScript("build", [checkout], { timeout: 300_000, expect: 1 });
+  assert.match(stderr, /test \| AssertionError: '23:10' != '00:10'/);
+});
+
+test("a Python repo without a build.yml is green, and is told that nothing was built, twice", async () => {
+  const repo = await makeRepo({ files: { ...python, "requirements.txt": "flask==3.0.0\n", Makefile: "all:\n" } });
+  const checkout = await repo.checkout(join(tempDir(), "site"));
+  for (const _ of [1, 2]) {
+    const { stdout } = await runScript("build", [checkout], { expect: 0 });
+    assert.match(stdout, /nothing was built: Makefile and requirements\.txt are here; name a command in build\.yml/);
+  }
+});
+
 test.after(() => rm(home, { recursive: true }));
 
 test.run();
