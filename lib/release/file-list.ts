@@ -36,7 +36,8 @@ const never = new Set([".git", ".releaseignore", ".launchfit"]);
 
 /**
  * Every file, folder and link below a folder, less what .releaseignore names.
- * @throws {UsageError} when there is no file, for a private key, and for what launchfit refuses to unpack: pipes, sockets, links that lead out, names that differ only in case.
+ * @throws {UsageError} when there is no file, for a private key, and for what launchfit refuses to unpack: pipes,
+ * sockets, links that lead out, names that differ only in case.
  */
 export async function listFiles(
   folder: string,
