@@ -136,7 +136,7 @@ The repository's launchify.yml says what runs: see docs/up.md.
         const warning = dnsWarning(each, await addressesOf(each), await addressesOf(server));
         if (warning !== undefined) terminal.warn(warning);
       }
-    if (!file.socket && todo.length > 0)
+    if (!file.socket && file.root === undefined && todo.length > 0)
       terminal.note(
         "app.socket is false: other users of the server reach the app's port, and a change waits for its start",
       );

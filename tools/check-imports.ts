@@ -32,7 +32,7 @@ const shared: Record<string, readonly string[]> = {
     "terminal",
   ],
   cli: ["command", "terminal"],
-  config: ["yaml", "secrets"],
+  config: ["yaml", "secrets", "limits"],
   exec: ["exec", "process-tree", "users", "scripts", "scope", "descriptors"],
   files: ["files", "ignore", "lock", "state-file", "templates"],
   http: ["server", "proxy", "systemd"],

@@ -1,4 +1,5 @@
 import { isIP } from "node:net";
+import { type Limits, limitsSchema } from "../config/limits.ts";
 import { type Config, type Infer, parseConfig, y } from "../config/yaml.ts";
 import { messageOf, UsageError } from "../core/errors.ts";
 
@@ -11,6 +12,7 @@ const workerNames = /^[a-z][a-z0-9-]{0,19}$/;
 const variableNames = /^[A-Za-z_][A-Za-z0-9_]*$/;
 /** What goes into a Caddyfile between two blanks. */
 const filePaths = /^\/[\w./-]+$/;
+const sitePaths = /^(?!.*\.\.)[\w.][\w./-]*$/;
 
 const command = y.string({ match: /\S/, what: "a command" });
 const path = y.string({ match: filePaths, what: "the whole path of a file on the server" });
@@ -20,6 +22,7 @@ const shape = {
     y.object({
       name: y.optional(y.string({ match: appNames, what: "small letters, digits and -, 28 at most" })),
       exec: y.optional(command),
+      root: y.optional(y.string({ match: sitePaths, what: "a folder of the repository" })),
       health: y.optional(
         y.either(
           [
@@ -49,7 +52,8 @@ const shape = {
         ),
         {},
       ),
-      socket: y.optional(y.boolean(), true),
+      socket: y.optional(y.boolean()),
+      limits: y.optional(limitsSchema),
       watch: y.optional(y.duration(), 10_000),
       kill: y.optional(command),
       grace: y.optional(y.duration()),
@@ -78,9 +82,13 @@ export interface AppFile {
   name: string;
   /** The commands, by the name of the process: web first, then the workers. */
   processes: Record<string, string>;
+  /** The folder of a site of files, which Caddy serves. */
+  root?: string | undefined;
   health: { url: string; within: number } | { command: string; within: number };
   env: Record<string, string>;
   socket: boolean;
+  /** What each process may take. */
+  limits?: Limits | undefined;
   watch: number;
   kill?: string | undefined;
   grace?: number | undefined;
@@ -108,16 +116,20 @@ export async function readAppFile(text: string, { packageJson, folder, server }:
   const name = app?.name ?? nameOf(folder);
   if (name === undefined)
     throw new UsageError(`launchify.yml: "${folder}" cannot be an app's name; write one: app: { name: my-app }`);
-  const exec = app?.exec ?? startScript(packageJson);
+  const root = app?.root;
+  if (root !== undefined && (app?.exec !== undefined || app?.socket))
+    throw new UsageError(`${config.where(["app", "root"])}: a site of files takes neither app.exec nor app.socket`);
+  const exec = app?.exec ?? (root === undefined ? startScript(packageJson) : siteServer(root));
   if (exec === undefined)
     throw new UsageError(
-      `${config.where(["app"])}: app.exec is missing, and package.json has no script "start"; write the command`,
+      `${config.where(["app"])}: app.exec is missing, and package.json has no script "start"; ` +
+        "write the command, or app.root: FOLDER for a site of files",
     );
   if (host === undefined && (isIP(server) !== 0 || !hostNames.test(server)))
     throw new UsageError(`launchify.yml: host is missing, and "${server}" gets no certificate; write host: NAME`);
-  const { workers = {}, env = {}, socket = true, watch = 10_000, kill, grace } = app ?? {};
+  const { workers = {}, env = {}, socket = root === undefined, watch = 10_000, kill, grace, limits } = app ?? {};
   return {
-    ...{ name, env: { ...env }, socket, watch, kill, grace, tls, hooks: { ...hooks } },
+    ...{ name, root, env: { ...env }, socket, watch, kill, grace, limits, tls, hooks: { ...hooks } },
     processes: { web: exec, ...workers },
     health: readHealth(config, app?.health ?? "/"),
     hosts: host ?? [server],
@@ -132,6 +144,14 @@ function nameOf(folder: string): string | undefined {
     .slice(0, 28)
     .replace(/-+$/, "");
   return name === "" ? undefined : name;
+}
+
+/**
+ * Files are served by a Caddy of the app's own user: a link that a build has left leads to nothing that the Caddy of all
+ * sites may read, as its keys.
+ */
+function siteServer(root: string): string {
+  return `caddy file-server --listen 127.0.0.1:$PORT --root ${root}`;
 }
 
 /** What `npm start` would run: without npm between, signals and the socket reach the app itself. */

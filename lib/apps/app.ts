@@ -1,3 +1,4 @@
+import { limitLines } from "../config/limits.ts";
 import { type Infer, y } from "../config/yaml.ts";
 import type { AppFile } from "./app-file.ts";
 
@@ -17,6 +18,8 @@ export const specSchema = y.object({
   socket: y.boolean(),
   /** Whether a new version of web may be started beside the old one: it is asked by a URL. */
   overlap: y.boolean(),
+  /** Of the units of all processes. */
+  limits: y.list(text),
   /** Of those who may push, as authorized_keys(5) has them. */
   keys: y.list(text),
 });
@@ -31,6 +34,7 @@ export function specOf(file: AppFile, branch: string, keys: readonly string[]): 
   return {
     ...{ name: file.name, branch, hosts: file.hosts, ...(file.tls ? { tls: file.tls } : {}) },
     processes: Object.keys(file.processes),
+    limits: limitLines(file.limits),
     ...{ socket: file.socket, overlap: file.socket && "url" in file.health, keys: [...keys] },
   };
 }
@@ -45,6 +49,7 @@ export function changedSince(spec: Spec, file: AppFile): string[] {
     ["app.workers", "processes"],
     ["app.socket", "socket"],
     ["app.health", "overlap"],
+    ["app.limits", "limits"],
   ] as const;
   const changed = named.filter(([, key]) => JSON.stringify(spec[key]) !== JSON.stringify(now[key]));
   // without a socket nothing overlaps, whatever health is

@@ -46,7 +46,7 @@ export function siteOf({ spec, port }: Record): string {
 
 /** The units of a process: its launchfit, which starts once there is a release, and the socket that it is handed. */
 export function unitsOf({ spec, port }: Record, kind: string, node: string): { [name: string]: string } {
-  const { name, socket } = spec;
+  const { name, socket, limits } = spec;
   const { unit, deploy, data } = placesOf(name);
   const folder = deploy(kind);
   const base = unit(kind);
@@ -58,6 +58,7 @@ export function unitsOf({ spec, port }: Record, kind: string, node: string): { [
     .replace(/^User=.*$/m, `User=${name}`)
     .replace(/^WorkingDirectory=.*$/m, `WorkingDirectory=${folder}`)
     .replace(/^ReadWritePaths=.*$/m, `ReadWritePaths=${folder} ${data}`)
+    .replace(/^Restart=.*$/m, (line) => [line, ...limits].join("\n"))
     .replace(/^ExecStart=.*$/m, `ExecStart=${node} ${ownFolder}/launchfit.mjs`)
     // of all homes it sees what is its own: neither keys nor the repository
     .replace(/^ProtectHome=.*$/m, `ProtectHome=tmpfs\nBindPaths=${folder} ${data}`)

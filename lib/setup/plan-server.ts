@@ -1,5 +1,8 @@
 import { join } from "node:path";
-import { UsageError } from "../core/errors.ts";
+import { type Limits, limitLines, limitsSchema } from "../config/limits.ts";
+import { checkValue } from "../config/yaml.ts";
+import { cleanText } from "../core/clean.ts";
+import { Failure, UsageError } from "../core/errors.ts";
 import { $ } from "../exec/exec.ts";
 import { as, lookUpUser } from "../exec/users.ts";
 import { exists } from "../files/files.ts";
@@ -133,15 +136,37 @@ export function appItems(
   // launchfit@.service knows the folder by the user's name
   const dir = join("/srv", user);
   const why = "the app runs as a user of its own";
+  const limits = `/etc/systemd/system/launchfit@${user}.service.d/limits.conf`;
   const items = [
     ...commands(facts, ["launchfit"]),
     ...unitOf(facts, "launchfit@.service", "keeps it running and up to date"),
     account({ name: user, home: dir, purpose, why }),
     folder({ path: dir, owner: user, holds: "data", why: "its deploy directory" }),
     ...(args ? [firstInstall(scriptFile(facts, "launchfit"), dir, user, args)] : []),
-    running([`launchfit@${user}.service`], "on, and running the files that are here", [scriptFile(facts, "launchfit")]),
+    file({
+      path: limits,
+      text: () => limitsFile(scriptFile(facts, "launchfit"), dir, user),
+      why: "app.limits of its launchify.yml",
+    }),
+    running([`launchfit@${user}.service`], "on, and running the files that are here", [
+      scriptFile(facts, "launchfit"),
+      limits,
+    ]),
   ];
   return { items, dir };
+}
+
+/** The part of the app's unit in which its deploy directory has a word. @throws {Failure} for a wrong launchify.yml */
+async function limitsFile(script: string, dir: string, user: string): Promise<string> {
+  let limits: Limits = {};
+  if (await exists(join(dir, "launchify.yml"))) {
+    const account = as(await lookUpUser(user), { cwd: dir });
+    const { ok, stdout, stderr } = await $({ ...account, nothrow: true })`${script} config --json --dir ${dir}`;
+    if (!ok) throw new Failure(cleanText(stderr.trim()));
+    const keys = JSON.parse(stdout) as { name: string; value?: unknown }[];
+    limits = checkValue(keys.find(({ name }) => name === "app.limits")?.value ?? {}, limitsSchema);
+  }
+  return `${["# app.limits of launchify.yml, as setup app found it", "[Service]", ...limitLines(limits)].join("\n")}\n`;
 }
 
 /** The first install, as the app's user. */

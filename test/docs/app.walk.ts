@@ -50,6 +50,10 @@ export async function walkApp(machine: Machine): Promise<void> {
   await sh("cat >/srv/my-app/launchify.yml", 0, page.block("every: 15m", reader));
   await sh(page.inline("systemctl restart launchfit@my-app"));
   await sh(answer);
+  const held = "systemctl show -p MemoryMax -p CPUQuotaPerSecUSec -p TasksMax launchfit@my-app | sort | tr '\\n' ' '";
+  await sh(answered(service));
+  assert.is((await sh(held)).stdout, "CPUQuotaPerSecUSec=500ms MemoryMax=536870912 TasksMax=100 ");
+  await sh(answer);
   const status = await sh(page.inline("launchfit status --dir /srv/my-app"));
   assert.match(status.stdout, "1.1");
   await publish("1.2");

@@ -1,6 +1,6 @@
 // boatyard up from a laptop to a bare Debian, booted: one command to https, pushes under load, broken ones, kills.
 import { spawn } from "node:child_process";
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import https from "node:https";
 import { join } from "node:path";
@@ -58,7 +58,7 @@ interface Laptop {
   commit: (files: Record<string, string>) => Promise<string>;
   up: (...words: string[]) => ReturnType<typeof runScript>;
   app: (words: string[], input?: string) => ReturnType<typeof runScript>;
-  get: (agent?: https.Agent) => Promise<{ status: number; text: string }>;
+  get: (agent?: https.Agent, path?: string) => Promise<{ status: number; text: string }>;
 }
 
 const server = (version: string, more = "") => `import http from "node:http";
@@ -151,10 +151,10 @@ async function world(): Promise<World> {
     },
     up: (...words) => runScript("up", words, { cwd: dir, env, timeout: 300_000 }),
     app: (words, input) => runScript("app", words, { cwd: dir, env, timeout: 60_000, ...(input ? { input } : {}) }),
-    get: (agent) =>
+    get: (agent, path = "/") =>
       new Promise((resolve, reject) => {
         const options = {
-          host: there,
+          ...{ host: there, path },
           servername: "app.test",
           headers: { host: "app.test" },
           rejectUnauthorized: false,
@@ -283,6 +283,32 @@ testUnless(test, missing)(
       );
       await machine.sh("! curl -s -m 2 http://127.0.0.1:2019/config/");
       await machine.sh("systemd-analyze security --no-pager boatyard-my-app_web.service | tail -1 >&2");
+
+      // the same app as a site of files, with limits: up makes the server follow, and pushes
+      const site =
+        "app:\n  root: public\n  limits: { memory: 200M, cpu: 50%, processes: 40 }\nhost: app.test\ntls: internal\n";
+      mkdirSync(join(laptop.dir, "public"));
+      await commit({ "launchify.yml": site, "public/index.html": "page 1\n" });
+      assert.match((await git("push", "boatyard", "main")).stderr, /remote rejected.*app\.workers.*boatyard up/);
+      const fourth = await up("--yes");
+      shown(fourth.stdout + fourth.stderr);
+      assert.is(fourth.code, 0);
+      assert.equal(await get(), { status: 200, text: "page 1\n" });
+      const unit = "boatyard-my-app_web.service";
+      const { stdout: held } = await machine.sh(
+        `systemctl show -p MemoryMax -p CPUQuotaPerSecUSec -p TasksMax ${unit}`,
+      );
+      assert.equal(held.trim().split("\n").sort(), ["CPUQuotaPerSecUSec=500ms", "MemoryMax=209715200", "TasksMax=40"]);
+      // what a build leaves leads to nothing of Caddy's own
+      symlinkSync(
+        "/var/lib/caddy/.local/share/caddy/pki/authorities/local/root.key",
+        join(laptop.dir, "public/key.html"),
+      );
+      await commit({ "public/index.html": "page 2\n" });
+      assert.is((await git("push", "boatyard", "main")).code, 0);
+      assert.equal(await get(), { status: 200, text: "page 2\n" });
+      assert.ok((await get(undefined, "/key.html")).status >= 400);
+      assert.equal(await get(undefined, "/launchify.yml"), await get(undefined, "/gone"));
 
       const removed = await app(["remove", "my-app"]);
       assert.is(removed.code, 0, removed.stderr);

@@ -22,6 +22,17 @@ test("two lines are enough: the folder names the app, the server its host, packa
   assert.equal(started.processes, { web: "node x.js" });
 });
 
+test("a site of files names its folder, and limits are those that systemd knows", async () => {
+  const file = await read("app: { root: build/site, limits: { memory: 512M, cpu: 150%, processes: 40 } }");
+  assert.match(file.processes["web"] ?? "", /^caddy file-server .* --root build\/site$/);
+  assert.equal(specOf(file, "main", []).limits, ["MemoryMax=536870912", "CPUQuota=150%", "TasksMax=40"]);
+  assert.match(await mistake("app: { root: ../etc }"), "launchify.yml:1:14: expected a folder of the repository");
+  assert.match(await mistake("app: { root: a;b }"), "expected a folder of the repository");
+  assert.match(await mistake("app: { root: a, exec: x }"), "takes neither app.exec nor app.socket");
+  assert.match(await mistake("app: { exec: x, limits: { cpu: 0.5 } }"), "expected a share of one processor");
+  assert.match(await mistake("app: { exec: x, limits: { memori: 1G } }"), 'did you mean "memory"');
+});
+
 test("health is a path, a URL, a command, or a map", async () => {
   const health = async (text: string) => (await read(`app: { exec: x, health: ${text} }`)).health;
   assert.equal(await health("/healthz"), { url: "/healthz", within: 20_000 });

@@ -6,15 +6,18 @@ import { readAppFile } from "../../../lib/apps/app-file.ts";
 import { caddyfileWith, filesOf, releaseFile, siteOf, unitsOf } from "../../../lib/apps/files.ts";
 import { launchSchema } from "../../../lib/launch/config.ts";
 import { parseConfig } from "../../../lib/config/yaml.ts";
-import { runCommand } from "../../helpers/run.ts";
+import { freePort } from "../../helpers/ports.ts";
+import { runCommand, startCommand } from "../../helpers/run.ts";
 import { needsCommand, testUnless } from "../../helpers/skip.ts";
 import { tempDir } from "../../helpers/tmp.ts";
+import { waitFor } from "../../helpers/wait.ts";
 import { join } from "node:path";
 import { mkdirSync, writeFileSync } from "node:fs";
 
 const spec: Spec = {
   ...{ name: "shop", branch: "main", hosts: ["shop.example.com", "www.shop.example.com"] },
   ...{ processes: ["web", "mail"], socket: true, overlap: true, keys: ["ssh-ed25519 AAAA ada"] },
+  limits: ["MemoryMax=536870912", "CPUQuota=50%"],
 };
 const record = { spec, port: 21_000 };
 
@@ -50,6 +53,24 @@ test("launchfit takes what is written for it, of a directory and of a release", 
   const mail = JSON.stringify((await parseConfig(releaseFile(record, file, "mail"), "mail", launchSchema)).value);
   assert.match(mail, "; a && b");
   assert.not.match(mail, /PORT|migrate|21000/);
+});
+
+testUnless(test, needsCommand("caddy"))("a site of files is served by a Caddy of the app's own", async () => {
+  const file = await readAppFile("app: { root: public }", { folder: "shop", server: "a.b" });
+  assert.is(file.socket, false);
+  const folder = tempDir();
+  mkdirSync(join(folder, "public"));
+  writeFileSync(join(folder, "public/index.html"), "the page\n");
+  writeFileSync(join(folder, "secret.txt"), "not of the site\n");
+  const port = await freePort();
+  const { exec } = (JSON.parse(releaseFile({ ...record, port }, file, "web")) as { app: { exec: string } }).app;
+  const server = startCommand(["/bin/sh", "-c", exec], { cwd: folder, env: { PORT: String(port) } });
+  const ask = (path: string) => fetch(`http://127.0.0.1:${port}${path}`).catch(() => undefined);
+  const page = await waitFor(async () => await ask("/"), { what: "the page" });
+  assert.is(await page.text(), "the page\n");
+  assert.is((await ask("/../secret.txt"))?.status, 404);
+  server.kill();
+  await server.exited;
 });
 
 testUnless(test, needsCommand("systemd-analyze"))("systemd takes the units, and few powers are left", async () => {
