@@ -147,8 +147,8 @@ function nameOf(folder: string): string | undefined {
 }
 
 /**
- * Files are served by a Caddy of the app's own user: a link that a build has left leads to nothing that the Caddy of all
- * sites may read, as its keys.
+ * Files are served by a Caddy of the app's own user: a link that a build has left leads to nothing that the Caddy of
+ * all sites may read, as its keys.
  */
 function siteServer(root: string): string {
   return `caddy file-server --listen 127.0.0.1:$PORT --root ${root}`;
