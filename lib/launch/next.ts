@@ -17,7 +17,7 @@ import { byHand, type LauncherState, type VersionChange, withFailed } from "./st
  *                change    changing               record, read, end, switch, start, health, confirm
  *                                                 with overlap: record, read, beside, switch, hand over, confirm
  *                rollback  choosing               choose                    (`chosen`: as `change`)
- *     changing   done      watched
+ *     changing   done      watched, or running (a rollback)
  *                failed    running                (nothing was touched, or only the one beside)
  *                          changing               end, switch, start …      (it cannot run beside another)
  *                          undoing                end, switch back
@@ -264,7 +264,8 @@ const table: Record<Phase, Handlers> = {
     done: (state, event) => {
       const version = state.change?.to ?? "";
       const up: State = { ...state, pid: event.pid, version, isUp: true, phase: "watched" };
-      return state.runs ? [up, [timer("watch")]] : holdsUp(up, event);
+      // what a person goes back to has held up before
+      return state.runs && !state.change?.isRollback ? [up, [timer("watch")]] : holdsUp(up, event);
     },
     failed: (state, { step, reason, code = 1, byItself, pid, at }) => {
       const { change } = state;

@@ -313,6 +313,8 @@ test("what is rolled back by hand is not taken again, and a change that was kill
   const chosen = { type: "chosen", to: "0", overlap: false, isRollback: true, asker: 8, sha256: {} } as const;
   const { state } = after({ type: "rollback", id: 8 }, chosen, { type: "done", pid: 2 }, { type: "timer" });
   assert.is(state.memory.failed?.["1"]?.reason, byHand);
+  const back = after({ type: "rollback", id: 8 }, chosen, { type: "done", pid: 2 });
+  assert.is(back.state.phase, "running", "what has held up before is not watched again: who asked is told at once");
   const boot = (current: string): Happening => ({
     type: "boot",
     current,
