@@ -1,7 +1,8 @@
 import { isIP } from "node:net";
-import { type Limits, limitsSchema } from "../config/limits.ts";
+import { limitsSchema } from "../config/limits.ts";
 import { type Config, type Infer, parseConfig, y } from "../config/yaml.ts";
 import { messageOf, UsageError } from "../core/errors.ts";
+import type { Limits } from "../exec/scope.ts";
 
 /** launchify.yml at the top of a repository: the app that `boatyard up` makes on a server of it. */
 

@@ -1,4 +1,4 @@
-import { limitLines } from "../config/limits.ts";
+import { limitLines } from "../exec/scope.ts";
 import { type Infer, y } from "../config/yaml.ts";
 import type { AppFile } from "./app-file.ts";
 

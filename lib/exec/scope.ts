@@ -10,14 +10,21 @@ import { isRoot } from "./users.ts";
  * environment, files and sandbox, and goes on when that is gone.
  */
 
-/** What the processes of a scope may use together. */
+/** What the processes of a unit may use together. */
 export interface Limits {
   /** Bytes. Beyond them the kernel kills the largest. */
   readonly memory?: number | undefined;
-  /** Percent of one processor: 150 is one and a half. */
-  readonly cpu?: number | undefined;
+  /** Of one processor: `150%` is one and a half. */
+  readonly cpu?: string | undefined;
   /** Processes and threads. */
   readonly processes?: number | undefined;
+}
+
+/** The properties of a unit, by systemd.resource-control(5): `MemoryMax=…`. Pure. */
+export function limitLines({ memory, cpu, processes }: Limits = {}): string[] {
+  // what swaps holds up the whole machine
+  const properties = { MemoryMax: memory, MemorySwapMax: memory && 0, CPUQuota: cpu, TasksMax: processes };
+  return Object.entries(properties).flatMap(([name, value]) => (value === undefined ? [] : [`${name}=${value}`]));
 }
 
 /** All scopes that are made here are in it: `systemctl stop boatyard-runs.slice` ends them. */
@@ -49,19 +56,17 @@ export class Scopes {
   }
 
   /** The words before a command that is to be in a scope, `name` or one that systemd names. */
-  words(name?: string, { memory, cpu, processes }: Limits = {}): string[] {
-    const properties = {
-      ...{ Before: this.#unit, TimeoutStopSec: "2s", MemoryMax: memory, TasksMax: processes },
-      // a build that swaps holds up the whole machine
-      ...{ MemorySwapMax: memory && 0, CPUQuota: cpu && `${cpu}%` },
+  words(name?: string, limits?: Limits): string[] {
+    const properties = [
+      ...(this.#unit === undefined ? [] : [`Before=${this.#unit}`]),
+      ...["TimeoutStopSec=2s", ...limitLines(limits)],
       // systemd would end the shell that says what became of the command
-      OOMPolicy: this.#version >= 253 ? "continue" : undefined,
-    };
-    const set = Object.entries(properties).filter(([, value]) => value !== undefined);
+      ...(this.#version >= 253 ? ["OOMPolicy=continue"] : []),
+    ];
     return [
       ...["systemd-run", "--scope", "--quiet", "--collect", `--slice=${runsSlice}`],
       ...(name === undefined ? [] : [`--unit=${name}`]),
-      ...set.map(([key, value]) => `--property=${key}=${value}`),
+      ...properties.map((each) => `--property=${each}`),
       // what stands in a command is not systemd's to replace
       ...(this.#version >= 254 ? ["--expand-environment=no"] : []),
       "--",
@@ -103,6 +108,6 @@ export function describeLimitsMet(limits: Limits, printed: string): LimitsMet {
     met.processes = `could not start a process (limit ${limits.processes} processes)`;
   const held = (counters["cpu.stat:throttled_usec"] ?? 0) / 1000;
   if (limits.cpu !== undefined && held >= 1000)
-    met.cpu = `held back for ${formatDuration(held)} (limit ${limits.cpu}% cpu)`;
+    met.cpu = `held back for ${formatDuration(held)} (limit ${limits.cpu} cpu)`;
   return met;
 }

@@ -2,7 +2,8 @@ import { constants } from "node:os";
 import { messageOf } from "../core/errors.ts";
 import { parseDuration, parseSize } from "../core/units.ts";
 import { parseListen } from "../http/server.ts";
-import { type Limits, limitShape } from "../config/limits.ts";
+import { limitsSchema } from "../config/limits.ts";
+import type { Limits } from "../exec/scope.ts";
 import { notifySchema, type readTargets } from "../notify/notify.ts";
 import { appNames, isAppName } from "../web-folder/version-file.ts";
 import { alsoJson, type JsonSchema, type Schema, y } from "../config/yaml.ts";
@@ -134,13 +135,6 @@ const health = changed(
   },
 );
 
-/** What the app's unit may take: `setup app` writes it there. */
-const limitKeys = {
-  memory: key(limitShape.memory),
-  cpu: key(limitShape.cpu),
-  processes: key(limitShape.processes),
-};
-
 const fingerprints = changed(
   y.oneOrMore(y.string({ match: /^[0-9A-Fa-fx\s:]{8,130}$/, what: "an OpenPGP fingerprint in hex" })),
   (all) => all.map((each) => each.replace(/[\s:]|0x/gi, "").toUpperCase()),
@@ -189,7 +183,8 @@ export const sections = {
     ),
     listen_group: key(y.string({ match: /^[a-z_][a-z0-9_-]*$/, what: "a group" })),
     health: key(health, undefined as HealthCheck | undefined, { parts: healthKeys }),
-    limits: key(mapOf(limitKeys), undefined as Limits | undefined, { parts: limitKeys, own: true }),
+    /** What the app's unit may take: `setup app` writes it there. */
+    limits: key(limitsSchema, undefined as Limits | undefined, { own: true }),
   },
   updates: {
     /** false, or `updates: false`: no updates here, and that is meant. */

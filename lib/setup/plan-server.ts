@@ -1,9 +1,10 @@
 import { join } from "node:path";
-import { type Limits, limitLines, limitsSchema } from "../config/limits.ts";
+import { limitsSchema } from "../config/limits.ts";
 import { checkValue } from "../config/yaml.ts";
 import { cleanText } from "../core/clean.ts";
 import { Failure, UsageError } from "../core/errors.ts";
 import { $ } from "../exec/exec.ts";
+import { type Limits, limitLines } from "../exec/scope.ts";
 import { as, lookUpUser } from "../exec/users.ts";
 import { exists } from "../files/files.ts";
 import { account, file, folder, type Item } from "../items/items.ts";

@@ -3,6 +3,7 @@ import { UsageError } from "../../core/errors.ts";
 import { isSafeRef, isShortName } from "../../core/names.ts";
 import { readSecretVariable } from "../../config/secrets.ts";
 import { alsoJson, type Infer, type Schema, y } from "../../config/yaml.ts";
+import { limitsSchema } from "../../config/limits.ts";
 import type { Limits } from "../../exec/scope.ts";
 import { currentUser, isRoot, lookUpUser, type User } from "../../exec/users.ts";
 import { runsOnSchema } from "./builders.ts";
@@ -16,14 +17,6 @@ const scriptName: Schema<string | false> = y.either(
   [y.just(false), y.string({ match: /^(?:[A-Za-z0-9][A-Za-z0-9._-]{0,99}|\/.+)$/, what: "a script's name" })],
   "a script's name, an absolute path, or false",
 );
-
-/** What a run's processes may use together; none of them unless set. */
-export const limitsSchema = y.object({
-  memory: y.optional(y.size()),
-  cpu: y.optional(y.string({ match: /^[1-9]\d{0,5}%$/, what: "a percentage of one processor" })),
-  // below that the shells around a command alone are too many
-  processes: y.optional(y.number({ min: 10 })),
-});
 
 const repoKeys = y.object({
   user: y.optional(y.string()),
@@ -92,7 +85,7 @@ export interface RepoConfig extends TriggerRules {
 
 /** What the file says for all repos. */
 export interface RepoDefaults {
-  readonly limits?: Infer<typeof limitsSchema> | undefined;
+  readonly limits?: Limits | undefined;
   readonly on_success?: readonly string[] | undefined;
   readonly on_failure?: readonly string[] | undefined;
   readonly on_change?: readonly string[] | undefined;
@@ -177,22 +170,16 @@ export async function readRepo(
   };
 }
 
-/** The least memory with which a script can start, in bytes. */
-const minMemory = 16 * 1024 * 1024;
+/** The least memory with which a script can start, in bytes, and the fewest processes: it has shells around it. */
+const least = { memory: 16 * 1024 * 1024, processes: 10 };
 
 /** A repo's limits, each the file's own where the repo has none. */
-function readLimits(
-  own: Infer<typeof limitsSchema> | undefined,
-  all: Infer<typeof limitsSchema> | undefined,
-  where: string,
-): Limits {
-  const memory = own?.memory ?? all?.memory;
-  const cpu = own?.cpu ?? all?.cpu;
-  if (memory !== undefined && memory < minMemory)
+function readLimits(own: Limits = {}, all: Limits = {}, where: string): Limits {
+  const memory = own.memory ?? all.memory;
+  const processes = own.processes ?? all.processes;
+  if (memory !== undefined && memory < least.memory)
     throw new UsageError(`${where}: a run cannot start in less than 16M of memory; write 512M or 2G`);
-  return {
-    memory,
-    cpu: cpu === undefined ? undefined : Number.parseInt(cpu, 10),
-    processes: own?.processes ?? all?.processes,
-  };
+  if (processes !== undefined && processes < least.processes)
+    throw new UsageError(`${where}: a run cannot start with less than 10 processes; write 100`);
+  return { memory, cpu: own.cpu ?? all.cpu, processes };
 }

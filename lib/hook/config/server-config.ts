@@ -8,7 +8,7 @@ import type { StatusSettings } from "../../page/page.ts";
 import { type Listen, parseListen } from "../../http/server.ts";
 import { type BuilderSettings, buildersSchema, readBuilders } from "./builders.ts";
 import { placed, type ConfigSource } from "./config-source.ts";
-import { limitsSchema } from "./repo-config.ts";
+import { limitsSchema } from "../../config/limits.ts";
 import { readStatus, statusSettings } from "./status-config.ts";
 
 /** The server's own settings, those of hooks.yml but `repos:`: what may stand there, and what is made of it. */

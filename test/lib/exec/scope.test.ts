@@ -4,7 +4,7 @@ import * as assert from "uvu/assert";
 import { describeLimitsMet } from "../../../lib/exec/scope.ts";
 
 test("limits that were met are told from the kernel's counters, and the machine's own shortage apart", () => {
-  const limits = { memory: 2 * 1024 ** 3, cpu: 150, processes: 500 };
+  const limits = { memory: 2 * 1024 ** 3, cpu: "150%", processes: 500 };
   const calm =
     "memory.events:low 0\nmemory.events:max 7\nmemory.events:oom 0\nmemory.events:oom_kill 0\npids.events:max 0\n";
   assert.equal(describeLimitsMet(limits, calm), {});
