@@ -35,13 +35,14 @@ import { noteOfNothing } from "../lib/builder/nothing.ts";
 import { readBuildTargets, tellBuild, testBuildTargets } from "../lib/builder/tell.ts";
 import { defineCommand, type Live, runScript } from "../lib/cli/command.ts";
 import { cleanLine } from "../lib/core/clean.ts";
-import { Failure, messageOf, UsageError } from "../lib/core/errors.ts";
+import { Failure, messageOf, Refused, UsageError } from "../lib/core/errors.ts";
 import { shortRef, shortSha } from "../lib/core/names.ts";
 import { $, cleanEnvironment, type ProcessPromise, searchPath } from "../lib/exec/exec.ts";
 import { findScript } from "../lib/exec/scripts.ts";
 import { existsAny } from "../lib/files/files.ts";
 import { type Checkout, excludeFromGit } from "../lib/git/checkout.ts";
 import { gitIn, textOf, updateSubmodules, usesLfs } from "../lib/git/git.ts";
+import { checkSigned, readSigners } from "../lib/git/signers.ts";
 import { addWorktree, treeBeside } from "../lib/git/worktree.ts";
 import { askToken } from "../lib/run/lease.ts";
 import { runJson, runTable } from "../lib/run/report.ts";
@@ -69,19 +70,21 @@ Operands
   [DIR]  the checkout; default: the current folder
 
 Flags
-  --only A,B     run only these stages
-  --skip A,B     skip these stages
-  --from STAGE   start at this stage; where a commit is asked for, after the pull [$HOOK_FROM]
-  --ref REF      the branch or tag to build; default: the checkout's branch [$HOOK_REF]
-  --sha SHA      the commit to build; default: the newest of the branch [$HOOK_SHA]
-  --apart        build --ref in a worktree of its own, without uploads; the checkout stays as it is [$HOOK_APART]
-  --if-changed   do nothing if the last successful build was of the same commit (for cron)
-  --force        run every stage, and let litpro write every file again
-  --wait         wait if another build of DIR is in progress, instead of exit 3
-  --check        check build.yml, the files of the stages and what they need; run nothing
-  --dry-run      show what each stage would do; fetch and run nothing
-  --watch        build without a pull, and again whenever a file changes that git does not ignore, until Ctrl-C
-  --notify-test  send a sample to each target in ~/.config/boatyard/notify.yml; build nothing
+  --only A,B      run only these stages
+  --skip A,B      skip these stages
+  --from STAGE    start at this stage; where a commit is asked for, after the pull [$HOOK_FROM]
+  --ref REF       the branch or tag to build; default: the checkout's branch [$HOOK_REF]
+  --sha SHA       the commit to build; default: the newest of the branch [$HOOK_SHA]
+  --apart         build --ref in a worktree of its own, without uploads; the checkout stays as it is [$HOOK_APART]
+  --signers FILE  build only a commit that a key of FILE has signed, with the present one in its history [$HOOK_SIGNERS]
+  --allow-back    with --signers: also one that has not the present commit in its history [$HOOK_ALLOW_BACK]
+  --if-changed    do nothing if the last successful build was of the same commit (for cron)
+  --force         run every stage, and let litpro write every file again
+  --wait          wait if another build of DIR is in progress, instead of exit 3
+  --check         check build.yml, the files of the stages and what they need; run nothing
+  --dry-run       show what each stage would do; fetch and run nothing
+  --watch         build without a pull, and again whenever a file changes that git does not ignore, until Ctrl-C
+  --notify-test   send a sample to each target in ~/.config/boatyard/notify.yml; build nothing
 
 Environment
   HOOK_*, RELEASE_*  passed on to every stage; HOOK_RUN is the run's id
@@ -94,6 +97,7 @@ Examples
 Exit codes
   1  a stage failed or took too long
   3  another build of DIR is in progress
+  4  refused for safety: also a commit that none of --signers signed, or that is older than the present one
 
 DIR/build.yml names other stages, commands, env and timeout: see docs/build.md.
 `,
@@ -102,7 +106,7 @@ DIR/build.yml names other stages, commands, env and timeout: see docs/build.md.
     if (flags["notify-test"]) return await testBuildTargets(terminal);
     const folder = await openFolder(args[0] ?? ".");
     const { dir, checkout, state } = folder;
-    const { ref, sha: asked, force, check } = flags;
+    const { ref, sha: asked, force, check, signers } = flags;
     if (flags.watch) {
       if (!checkout) throw new UsageError(`${dir} is not a git checkout: --watch asks git which files are sources`);
       await readStages(folder, flags, { strict: true });
@@ -137,15 +141,18 @@ DIR/build.yml names other stages, commands, env and timeout: see docs/build.md.
         stop(explainFetch(branch, lines, isMissing(lines) ? await textOf(git`git ls-remote -- ${remote}`) : ""));
 
       const [at, tip = ""] = await readCommits(git, ["HEAD", tracking]);
-      if (asked === undefined || tip.startsWith(asked)) return { at, tip, to: tip };
-      let [to] = await readCommits(git, [asked]);
-      if (to === undefined) {
-        // a commit that no branch holds any more; most forges still hand it out
-        await git({ nothrow: true })`git fetch --quiet ${quietly} -- ${remote} ${asked}`;
+      let to: string | undefined = tip;
+      if (asked !== undefined && !tip.startsWith(asked)) {
         [to] = await readCommits(git, [asked]);
+        if (to === undefined) {
+          // a commit that no branch holds any more; most forges still hand it out
+          await git({ nothrow: true })`git fetch --quiet ${quietly} -- ${remote} ${asked}`;
+          [to] = await readCommits(git, [asked]);
+        }
+        if (to === undefined) throw lostCommit(branch, asked, tip);
+        say(`${shortSha(to)} is asked for; ${shortRef(branch.ref)} is at ${shortSha(tip)} by now`);
       }
-      if (to === undefined) throw lostCommit(branch, asked, tip);
-      say(`${shortSha(to)} is asked for; ${shortRef(branch.ref)} is at ${shortSha(tip)} by now`);
+      if (signers !== undefined) await checkSigned(dir, to, await readSigners(signers, "--signers"), { signal });
       return { at, tip, to };
     };
 
@@ -198,6 +205,12 @@ DIR/build.yml names other stages, commands, env and timeout: see docs/build.md.
         const { say, signal } = s;
         const git = gitIn(dir, { signal });
         const { at, tip, to } = await fetchCommit(checkout, branch, s);
+        if (signers !== undefined && at !== undefined && !flags["allow-back"])
+          if (!(await git({ nothrow: true })`git merge-base --is-ancestor ${at} ${to}`).ok)
+            throw new Refused(
+              `commit ${to} has not the present one in its history, so it may be an older one; ` +
+                "allow_back: true in hooks.yml, or --allow-back, permits it",
+            );
         const dirty = await changedFiles(git);
         const moves = at !== to || !branch.current;
         if (at === to) sha = to;

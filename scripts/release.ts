@@ -8,6 +8,7 @@ import { findScript } from "../lib/exec/scripts.ts";
 import { existsAny } from "../lib/files/files.ts";
 import { excludeFromGit, findCheckout } from "../lib/git/checkout.ts";
 import { gitIn, textOf } from "../lib/git/git.ts";
+import { checkSigned, readSigners } from "../lib/git/signers.ts";
 import { addWorktree, treeBeside } from "../lib/git/worktree.ts";
 import { defaultOut } from "../lib/release/folder.ts";
 import { explainFetch, linkWebFolder, packNames, releaseVariables } from "../lib/release/tag.ts";
@@ -46,10 +47,11 @@ Operands
   [DIR]  the checkout; default: the current folder
 
 Flags
-  --tag TAG  the tag to release [$RELEASE_TAG]
-  --sha SHA  the commit that the event named; if the tag is at another one, this is reported and the tag is built
-             [$RELEASE_SHA]
-  --wait     wait for a build or another release of the repo, instead of exit 3
+  --tag TAG       the tag to release [$RELEASE_TAG]
+  --sha SHA       the commit that the event named; if the tag is at another one, this is reported and the tag is built
+                  [$RELEASE_SHA]
+  --signers FILE  release only a commit that a key of FILE has signed [$HOOK_SIGNERS]
+  --wait          wait for a build or another release of the repo, instead of exit 3
 
 Environment
   RELEASE_NAME, RELEASE_URL, RELEASE_PRERELEASE, HOOK_*  passed on to the build and to release.sh
@@ -61,6 +63,7 @@ Examples
 Exit codes
   1  a step failed
   3  a build or another release of the repo is in progress
+  4  refused for safety: also a commit that none of --signers signed
 `,
   complete: {
     tag: async ({ args: [dir = "."] }) =>
@@ -110,6 +113,8 @@ Exit codes
       const found = await tryGit`git rev-parse --verify --quiet ${`refs/tags/${tag}^{commit}`}`;
       if (!found.ok) throw new Failure(`there is no tag ${tag}; make it: git tag ${tag}`);
       sha = found.stdout.trim();
+      if (flags.signers !== undefined)
+        await checkSigned(checkout.dir, sha, await readSigners(flags.signers, "--signers"), { signal: s.signal });
       if (named && !sha.startsWith(named))
         s.say(`the event named commit ${shortSha(named)}, but tag ${tag} is at ${shortSha(sha)}; the tag is built`);
 

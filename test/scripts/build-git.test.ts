@@ -8,7 +8,8 @@ import * as assert from "uvu/assert";
 import { type Built, buildHere } from "../helpers/build.ts";
 import { git, makeRepo, type TestRepo, writeFiles } from "../helpers/repos.ts";
 import { runCommand, scriptArgv } from "../helpers/run.ts";
-import { needsRoot, testUnless } from "../helpers/skip.ts";
+import { signWith, sshSigner } from "../helpers/signers.ts";
+import { needsCommand, needsRoot, testUnless } from "../helpers/skip.ts";
 import { needsStrace } from "../helpers/strace.ts";
 import { tempDir } from "../helpers/tmp.ts";
 import { withUser } from "../helpers/users.ts";
@@ -71,6 +72,37 @@ test("a force-push is followed, and the history that was left is named", async (
   assert.is(await head(dir), sha);
   assert.match(result.text, new RegExp(`force-push.*${old.slice(0, 10)}`));
 });
+
+testUnless(test, needsCommand("ssh-keygen"))(
+  "with --signers only a commit that one of them signed is built, and none that is older than the present one",
+  async () => {
+    const { repo, dir } = await site();
+    const [{ key, signers }, stranger] = [await sshSigner(), await sshSigner()];
+    await repo.push({ "a.txt": "unsigned\n" });
+    const before = await head(dir);
+    const refused = await build(dir, ["--signers", signers], 4);
+    assert.match(refused.text, /commit \w{40} is not signed by a key of .*signers \(it is not signed\)/);
+    await signWith(repo, "ssh", stranger.key);
+    await repo.push({ "a.txt": "a stranger's\n" });
+    await build(dir, ["--signers", signers], 4);
+    assert.is(await head(dir), before, "what stood there stays");
+    await signWith(repo, "ssh", key);
+    const good = await repo.push({ "a.txt": "signed\n" });
+    await build(dir, ["--signers", signers]);
+    assert.is(await head(dir), good);
+    const newer = await repo.push({ "a.txt": "newer\n" });
+    await build(dir, ["--signers", signers]);
+    const back = await build(dir, ["--signers", signers, "--ref", "main", "--sha", good], 4);
+    assert.match(back.text, "has not the present one in its history");
+    assert.is(await head(dir), newer);
+    await build(dir, ["--signers", signers, "--ref", "main", "--sha", good, "--allow-back"]);
+    assert.is(await head(dir), good);
+    await repo.git("checkout", "-qb", "feature/x");
+    await signWith(repo, "ssh", stranger.key);
+    await repo.push({ "a.txt": "apart\n" }, { branch: "feature/x" });
+    await build(dir, ["--signers", signers, "--apart", "--ref", "feature/x"], 4);
+  },
+);
 
 test("a commit that was force-pushed away fails with words and leaves the checkout as it was", async () => {
   const { dir } = await site();

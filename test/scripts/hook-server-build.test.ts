@@ -6,6 +6,8 @@ import * as assert from "uvu/assert";
 import { test } from "uvu";
 import { logOf, makeYard, pushPayload, startHooks } from "../helpers/hooks.ts";
 import { git, makeRepo } from "../helpers/repos.ts";
+import { signWith, sshSigner } from "../helpers/signers.ts";
+import { needsCommand, testUnless } from "../helpers/skip.ts";
 import { waitFor } from "../helpers/wait.ts";
 
 test("a signed push brings the checkout to its commit, a release runs release.sh for its tag", async () => {
@@ -78,6 +80,39 @@ test("of refs: the checkout follows the first; a push to another one is built ap
   assert.ok(existsSync(join(checkout, "after")));
   await server.stop();
 });
+
+testUnless(test, needsCommand("ssh-keygen"))(
+  "with signers: of hooks.yml a push and a release that none of them signed are refused, and say why",
+  async () => {
+    const { key, signers } = await sshSigner();
+    const repo = await makeRepo({ files: { "build.yml": "stages: [pull]\n", "release.sh": "echo released\n" } });
+    const dir = await makeYard({ repos: { "me/site": `signers: ${signers}\non: { push: build, release: release }` } });
+    await rm(join(dir, "co"), { recursive: true });
+    const checkout = await repo.checkout(join(dir, "co"));
+    const before = await git(checkout, "rev-parse", "HEAD");
+    const server = await startHooks(dir);
+    const unsigned = await repo.push({ "a.txt": "two" });
+    await server.send({ payload: pushPayload("me/site", unsigned) });
+    const [refused] = await server.idle(60_000);
+    assert.is(refused?.state, "failed");
+    assert.match(refused?.reason ?? "", /pull: commit \w+ is not signed by a key of/);
+    assert.is(await git(checkout, "rev-parse", "HEAD"), before);
+    await repo.tag("v1.0");
+    const release = { action: "published", release: { tag_name: "v1.0", name: "One", target_commitish: "main" } };
+    await server.send({ event: "release", payload: { ...release, repository: { full_name: "me/site" } } });
+    const runs = await waitFor(async () => {
+      const all = await server.idle(60_000);
+      return all.length === 2 ? all : undefined;
+    });
+    assert.match(runs.map(({ reason }) => reason).join("\n"), /checkout: commit \w+ is not signed/);
+    await signWith(repo, "ssh", key);
+    const signed = await repo.push({ "a.txt": "three" });
+    await server.send({ payload: pushPayload("me/site", signed) });
+    await server.idle(60_000);
+    assert.is(await git(checkout, "rev-parse", "HEAD"), signed);
+    await server.stop();
+  },
+);
 
 test("a run's record names its stages, its commit and who pushed it, whatever the build prints", async () => {
   const forged =

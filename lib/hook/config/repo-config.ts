@@ -6,6 +6,7 @@ import { alsoJson, type Infer, type Schema, y } from "../../config/yaml.ts";
 import { limitsSchema } from "../../config/limits.ts";
 import type { Limits } from "../../exec/scope.ts";
 import { currentUser, isRoot, lookUpUser, type User } from "../../exec/users.ts";
+import { readSigners } from "../../git/signers.ts";
 import { runsOnSchema } from "./builders.ts";
 import { placed, type ConfigSource } from "./config-source.ts";
 import type { TriggerRules } from "../payload/payload.ts";
@@ -43,6 +44,8 @@ const repoKeys = y.object({
   cancel: y.optional(y.boolean(), false),
   public: y.optional(y.boolean(), false),
   limits: y.optional(limitsSchema),
+  signers: y.optional(y.string()),
+  allow_back: y.optional(y.boolean(), false),
   runs_on: y.optional(runsOnSchema),
 });
 
@@ -77,6 +80,10 @@ export interface RepoConfig extends TriggerRules {
   readonly cancel: boolean;
   /** Whether anybody may see its runs and logs on the page. */
   readonly public: boolean;
+  /** The file of those whose signed commits alone are built. */
+  readonly signers: string | undefined;
+  /** With signers: a commit may be built that has not the present one in its history. */
+  readonly allowBack: boolean;
   /** What a run may use. */
   readonly limits: Limits;
   /** The names or labels of the builders that may run it; undefined: all. */
@@ -137,6 +144,14 @@ export async function readRepo(
     throw new UsageError(
       `${where("runs_on")}: there is one builder only; leave runs_on out, or add builders: at the top of the file`,
     );
+  const dir = source.path(raw.dir);
+  const readableSigners = async () => {
+    const file = source.path(raw.signers ?? "");
+    if (`${file}/`.startsWith(`${dir}/`))
+      throw new UsageError(`${where("signers")}: ${file} lies in the checkout, whose pushers could add themselves`);
+    await readSigners(file, where("signers"));
+    return file;
+  };
   const own = currentUser();
   const user =
     raw.user === undefined
@@ -151,7 +166,7 @@ export async function readRepo(
   }
   return {
     name,
-    dir: source.path(raw.dir),
+    dir,
     user,
     userGiven: raw.user !== undefined,
     secrets,
@@ -166,6 +181,8 @@ export async function readRepo(
     cancel: raw.cancel,
     public: raw.public,
     runsOn: raw.runs_on,
+    signers: raw.signers === undefined ? undefined : await readableSigners(),
+    allowBack: raw.allow_back,
     limits: readLimits(raw.limits, all.limits, where("limits")),
   };
 }

@@ -24,7 +24,7 @@ export async function scriptOf(repo: Pick<RepoConfig, "on">, kind: "push" | "rel
 /** The script of a run with the checkout and what was pushed or released, as the repo's user. Pure. */
 export function scriptCommand(
   script: readonly string[],
-  repo: Pick<RepoConfig, "dir" | "user" | "refs" | "on">,
+  repo: Pick<RepoConfig, "dir" | "user" | "refs" | "on" | "signers" | "allowBack">,
   run: Run,
   { payloadFile, stageFile }: { payloadFile: string; stageFile: string },
 ): Command & { readonly script: readonly string[] } {
@@ -35,6 +35,8 @@ export function scriptCommand(
     ...userEnvironment(repo.user),
     ...runVariables(run, repo.dir, payloadFile),
     ...(isApart(repo, run) ? { HOOK_APART: "1" } : {}),
+    ...(repo.signers === undefined ? {} : { HOOK_SIGNERS: repo.signers }),
+    ...(repo.allowBack ? { HOOK_ALLOW_BACK: "1" } : {}),
     [stageFileVariable]: stageFile,
   };
   return { argv: asUser(inFolder(repo.dir, argv), repo.user), env, script: argv };

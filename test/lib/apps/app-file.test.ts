@@ -25,7 +25,12 @@ test("two lines are enough: the folder names the app, the server its host, packa
 test("a site of files names its folder, and limits are those that systemd knows", async () => {
   const file = await read("app: { root: build/site, limits: { memory: 512M, cpu: 150%, processes: 40 } }");
   assert.match(file.processes["web"] ?? "", /^caddy file-server .* --root build\/site$/);
-  assert.equal(specOf(file, "main", []).limits, ["MemoryMax=536870912", "MemorySwapMax=0", "CPUQuota=150%", "TasksMax=40"]);
+  assert.equal(specOf(file, "main", []).limits, [
+    "MemoryMax=536870912",
+    "MemorySwapMax=0",
+    "CPUQuota=150%",
+    "TasksMax=40",
+  ]);
   assert.match(await mistake("app: { root: ../etc }"), "launchify.yml:1:14: expected a folder of the repository");
   assert.match(await mistake("app: { root: a;b }"), "expected a folder of the repository");
   assert.match(await mistake("app: { root: a, exec: x }"), "takes neither app.exec nor app.socket");

@@ -25,6 +25,7 @@ import { gpgTests } from "../../../helpers/gpg.ts";
 import { git, makeRepo, type TestRepo } from "../../../helpers/repos.ts";
 import { runCommand } from "../../../helpers/run.ts";
 import { needsCommand, needsRoot, testUnless } from "../../../helpers/skip.ts";
+import { signWith, sshSigner } from "../../../helpers/signers.ts";
 import { tempDir } from "../../../helpers/tmp.ts";
 import { snapshot } from "../../../helpers/trees.ts";
 
@@ -563,22 +564,6 @@ testUnless(test, needsCommand("git-lfs"))(
     assert.is((await update()).changed, true, "without the setting pointers stand there");
   },
 );
-
-/** A key of ssh, and `allowed_signers` with it. */
-async function sshSigner(more = "") {
-  const folder = tempDir();
-  const key = join(folder, "key");
-  await runCommand(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", key], { expect: 0 });
-  const signers = join(folder, "signers");
-  await writeFile(signers, `me@example.com ${more}${await readFile(`${key}.pub`, "utf8")}`, { mode: 0o644 });
-  return { key, signers };
-}
-
-async function signWith(repo: TestRepo, format: string, key: string): Promise<void> {
-  await repo.git("config", "gpg.format", format);
-  await repo.git("config", "user.signingkey", key);
-  await repo.git("config", "commit.gpgsign", "true");
-}
 
 testUnless(test, needsCommand("ssh-keygen"))(
   "signers: only a commit that one of them signed is served, and none that is older than the served one",

@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import { mkdir, writeFile } from "node:fs/promises";
+import { chmod, mkdir, writeFile } from "node:fs/promises";
 import { userInfo } from "node:os";
 import { join } from "node:path";
 import * as assert from "uvu/assert";
@@ -135,6 +135,16 @@ test("every mistake is named with its place, and what is allowed", async () => {
     ["repos: { constructor: { dir: x, insecure: true } }", /"constructor" is not a repository name/],
   ];
   for (const [text, message] of table) assert.match(await problem(text), message);
+});
+
+test("a file of signers that pushers or others could change is refused", async () => {
+  const text = "repos: { a/b: { dir: co, insecure: true, signers:";
+  assert.match(await problem(`${text} co/signers } }`), /hooks\.yml:1:\d+: .*co\/signers lies in the checkout, whose pushers could add/);
+  assert.match(await problem(`${text} none } }`), /hooks\.yml:1:\d+.*none cannot be read: ENOENT/);
+  const open = join(tempDir(), "signers");
+  await writeFile(open, "me@example.com ssh-ed25519 AAAA\n");
+  await chmod(open, 0o666);
+  assert.match(await problem(`${text} ${open} } }`), /can be written by others; run: chmod go-w/);
 });
 
 testUnless(test, needsOrdinaryUser)("an ordinary user cannot name another one", async () => {
