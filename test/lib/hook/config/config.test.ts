@@ -139,7 +139,10 @@ test("every mistake is named with its place, and what is allowed", async () => {
 
 test("a file of signers that pushers or others could change is refused", async () => {
   const text = "repos: { a/b: { dir: co, insecure: true, signers:";
-  assert.match(await problem(`${text} co/signers } }`), /hooks\.yml:1:\d+: .*co\/signers lies in the checkout, whose pushers could add/);
+  assert.match(
+    await problem(`${text} co/signers } }`),
+    /hooks\.yml:1:\d+: .*co\/signers lies in the checkout, whose pushers could add/,
+  );
   assert.match(await problem(`${text} none } }`), /hooks\.yml:1:\d+.*none cannot be read: ENOENT/);
   const open = join(tempDir(), "signers");
   await writeFile(open, "me@example.com ssh-ed25519 AAAA\n");
