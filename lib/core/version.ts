@@ -28,11 +28,3 @@ export function formatBuild({ version, commit, date, changed }: Build): string {
 export function buildLine(build: Build): string {
   return `// Boatyard ${formatBuild(build)}`;
 }
-
-/** What a bundle's first lines say of it; undefined when it is no bundle of ours. */
-export function readBuildLine(text: string): Build | undefined {
-  const line = /^\/\/ Boatyard ([\w.+-]+)(?: \(commit ([0-9a-f]+) of ([\dT:-]+Z)(, with changes)?\))?$/m.exec(text);
-  if (!line) return undefined;
-  const [, version = "", commit, date, changed] = line;
-  return { version, commit, date, ...(changed ? { changed: true } : {}) };
-}
