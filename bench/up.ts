@@ -23,7 +23,7 @@ try {
   const first = await laptop.up("root@app.test", "--yes");
   if (first.code !== 0) throw new Error(first.stderr);
   for (const [, what, time] of first.stdout.matchAll(/done +(.+?) {2}(\S.*)$/gm)) console.log(`${time}  ${what}`);
-  console.log(/https:.*/.exec(first.stdout)?.[0]);
+  console.log(/https:\S* after .*/.exec(first.stdout)?.[0]);
   console.log(`${(await timed(() => laptop.up())).toFixed(1)} s  a second up, which finds nothing to do`);
 
   const end = load(laptop);

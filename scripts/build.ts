@@ -354,7 +354,8 @@ DIR/build.yml names other stages, commands, env and timeout: see docs/build.md.
 
     const full = ref ?? (head?.current && `refs/heads/${head.current}`);
     await run.begin({ event: "manual", ref: full && shortRef(full), sha: asked }, { hold: builtAt !== undefined });
-    for await (const [each, place] of stagesOf(folder, flags, run)) await run.stage(each.name, stageOf(each), place);
+    for await (const [each, position] of stagesOf(folder, flags, run))
+      await run.stage(each.name, stageOf(each), position);
     const isWhole = run.stopped === undefined && flags.only.length === 0 && flags.from === undefined;
     const mayNote = isWhole && flags.skip.every((name) => name === "pull");
     const ended = await run.end({ sha, note: mayNote ? await noteOfNothing(dir, run.results) : undefined });
@@ -383,7 +384,8 @@ function withSource(dir: string, stage: Stage): Stage {
     try {
       return await stage({ ...s, $: s.$({ onLine }) });
     } catch (error) {
-      const source = await sourceOf(dir, lines);
+      // what explains an error must not take its place
+      const source = await sourceOf(dir, lines).catch(() => undefined);
       if (source !== undefined) s.say(source);
       throw error;
     }

@@ -65,14 +65,14 @@ export async function readStages(
 }
 
 /**
- * The stages of a run in their order, and which of how many each is. What a pull brings may have another build.yml,
+ * The stages of a run in their order, each with its number among all, as `2/6`. What a pull brings may have another build.yml,
  * which holds from then on.
  */
 export async function* stagesOf(
   folder: BuildFolder,
   filter: StageFilter,
   run: Run,
-): AsyncGenerator<[stage: StageChoice, place: string]> {
+): AsyncGenerator<[stage: StageChoice, position: string]> {
   let { config, stages } = await readStages(folder, filter);
   run.use(config);
   for (let at = 0; at < stages.length && !run.isOver; at++) {

@@ -1,5 +1,5 @@
 import { readdir } from "node:fs/promises";
-import { dirname, join, relative, resolve } from "node:path";
+import { join, relative, resolve } from "node:path";
 import process from "node:process";
 import { Failure, ifMissing } from "../core/errors.ts";
 import { findInNodeModules, findOwnNpmProgram, type NpmProgram } from "../exec/scripts.ts";
@@ -81,23 +81,22 @@ export function readReport(lines: readonly string[]): LitproReport {
  * @param lines what a stage that failed printed.
  */
 export async function sourceOf(dir: string, lines: readonly string[]): Promise<string | undefined> {
-  const places = lines.flatMap((line) => [...line.matchAll(/([\w@./-]+\.\w+)[:(](\d+)/g)]);
-  for (const [, path = "", number] of places) {
+  const files = await builtFiles(dir);
+  if (files.size === 0) return undefined;
+  const sources = (await readdir(join(dir, "src"), { recursive: true }).catch(ifMissing)) ?? [];
+  const names = [...(await readdir(dir)), ...sources.map((name) => join("src", name))].filter((n) => n.endsWith(".md"));
+  const documents = await Promise.all(names.map(async (name) => [name, await textLines(join(dir, name))] as const));
+  for (const [, path = "", number] of lines.flatMap((line) => [...line.matchAll(/([\w@./-]+\.\w+)[:(](\d+)/g)])) {
     const file = relative(dir, resolve(dir, path));
-    if (!(await isBuilt(dir, file))) continue;
-    const built = await textLines(join(dir, file));
+    const built = files.has(file) ? await textLines(join(dir, file)) : [];
     const at = Number(number) - 1;
-    if (!built[at]) continue;
-    const names = await readdir(dir, { recursive: true }).catch(ifMissing);
-    const found: { score: number; words: string }[] = [];
-    for (const name of (names ?? []).filter((each) => /^(?:src\/.*|[^/]+)\.md$/.test(each))) {
-      const document = await textLines(join(dir, name));
-      for (const [index, line] of document.entries()) {
-        if (line !== built[at]) continue;
+    const found = documents.flatMap(([name, document]) =>
+      document.flatMap((line, index) => {
+        if (!line || line !== built[at]) return [];
         const score = sameLines(document, index, built, at, -1) + sameLines(document, index, built, at, 1);
-        found.push({ score, words: `${file}:${number} is ${name}:${index + 1}` });
-      }
-    }
+        return [{ score, words: `${file}:${number} is ${name}:${index + 1}` }];
+      }),
+    );
     const best = Math.max(...found.map(({ score }) => score));
     const [source, ...others] = found.filter(({ score }) => score === best);
     if (source && others.length === 0) return source.words;
@@ -106,12 +105,10 @@ export async function sourceOf(dir: string, lines: readonly string[]): Promise<s
 }
 
 /** litpro lists what it wrote into a folder in its file .checksum, as paths from where it ran. */
-async function isBuilt(dir: string, file: string): Promise<boolean> {
-  for (let folder = dirname(file); folder !== "." && !folder.startsWith(".."); folder = dirname(folder)) {
-    const list = (await readIfThere(join(dir, folder, ".checksum"))) ?? "";
-    if (list.includes(`${JSON.stringify(file)}:`)) return true;
-  }
-  return false;
+async function builtFiles(dir: string): Promise<ReadonlySet<string>> {
+  const folders = (await readdir(dir, { withFileTypes: true })).filter((each) => each.isDirectory());
+  const lists = await Promise.all(folders.map(({ name }) => readIfThere(join(dir, name, ".checksum"))));
+  return new Set(lists.flatMap((list = "") => [...list.matchAll(/"([^"]+)":/g)].map(([, file = ""]) => file)));
 }
 
 const textLines = async (file: string) => ((await readIfThere(file)) ?? "").split("\n").map((line) => line.trim());

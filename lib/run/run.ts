@@ -213,16 +213,16 @@ export class Run {
 
   /**
    * Run one stage to its end, whatever that is: nothing is thrown. After one that failed nothing is run any more.
-   * @param place which of how many it is, for who watches: `2/6`.
+   * @param position its number among all stages, as `2/6`; shown on a terminal.
    */
-  async stage(name: string, stage: Stage, place = ""): Promise<void> {
+  async stage(name: string, stage: Stage, position = ""): Promise<void> {
     if (this.isOver) return;
     if (this.stopped !== undefined) {
       this.results.push({ name, result: "skipped", seconds: 0, note: this.stopped });
       return;
     }
     reportStage(name);
-    const watched = this.#parts.terminal.progress({ label: `${place} ${name}`.trimStart(), unit: "time" });
+    const watched = this.#parts.terminal.progress({ label: `${position} ${name}`.trimStart(), unit: "time" });
     const result = await this.work(name, stage, watched);
     watched.end();
     reportStage(name, { ...result, note: this.mask(result.note) });

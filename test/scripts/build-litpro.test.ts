@@ -140,6 +140,9 @@ test("an error in a built file is shown with the line of the document that it ca
   const { code, text } = await buildHere(dir);
   assert.is(code, 1, text);
   assert.match(text, /^test \| build\/a\.js:3 is project\.md:13$/m);
+  const odd = `stages: [test]\ncommands: { test: 'echo ${"x".repeat(5000)}.js:1; echo project.md/x.js:1; exit 4' }\n`;
+  await writeFile(join(dir, "build.yml"), odd);
+  assert.match((await buildHere(dir)).text, /test +failed .* exit code 4/, "no name that is printed hides the reason");
   await writeFile(join(dir, "own.js"), "let n;\nn.x();\n");
   await writeFile(join(dir, "build.yml"), "stages: [litpro, test]\ncommands: { test: node own.js }\n");
   assert.not.match((await buildHere(dir)).text, / is \S+\.md:/, "what litpro did not write comes from no document");

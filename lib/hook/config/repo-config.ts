@@ -149,6 +149,14 @@ export async function readRepo(
     const file = source.path(raw.signers ?? "");
     if (`${file}/`.startsWith(`${dir}/`))
       throw new UsageError(`${where("signers")}: ${file} lies in the checkout, whose pushers could add themselves`);
+    for (const [key, ours] of [
+      ["push", "build"],
+      ["release", "release"],
+    ] as const)
+      if (raw.on[key] !== ours && raw.on[key] !== false)
+        throw new UsageError(
+          `${where("signers")}: ${raw.on[key]} checks no signature; on.${key} must be ${ours} or false`,
+        );
     await readSigners(file, where("signers"));
     return file;
   };

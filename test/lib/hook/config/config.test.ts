@@ -146,6 +146,8 @@ test("a file of signers that pushers or others could change is refused", async (
   assert.match(await problem(`${text} none } }`), /hooks\.yml:1:\d+.*none cannot be read: ENOENT/);
   const open = join(tempDir(), "signers");
   await writeFile(open, "me@example.com ssh-ed25519 AAAA\n");
+  const own = text.replace("insecure", "on: { push: /usr/local/bin/mine }, insecure");
+  assert.match(await problem(`${own} ${open} } }`), "/usr/local/bin/mine checks no signature; on.push must be build");
   await chmod(open, 0o666);
   assert.match(await problem(`${text} ${open} } }`), /can be written by others; run: chmod go-w/);
 });
