@@ -65,8 +65,8 @@ export async function readStages(
 }
 
 /**
- * The stages of a run in their order, each with its number among all, as `2/6`. What a pull brings may have another build.yml,
- * which holds from then on.
+ * The stages of a run in their order, each with its number among all, as `2/6`. What a pull brings may have another
+ * build.yml, which holds from then on.
  */
 export async function* stagesOf(
   folder: BuildFolder,

@@ -36,8 +36,8 @@ const never = new Set([".git", ".releaseignore", ".launchfit"]);
 
 /**
  * Every file, folder and link below a folder, less what .releaseignore names.
- * @throws {UsageError} if there are no files, if a private key is one of them, or if launchfit would refuse to unpack an
- * entry: a pipe, a socket, a link that leads out of the folder, two names that differ only in case.
+ * @throws {UsageError} if there are no files, if a private key is one of them, or if launchfit would refuse to unpack
+ * an entry: a pipe, a socket, a link that leads out of the folder, two names that differ only in case.
  */
 export async function listFiles(
   folder: string,
